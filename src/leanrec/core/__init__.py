@@ -1,0 +1,1 @@
+"""Nouns, ids, jagged arrays, configuration, errors: the ground floor, imported by everything."""

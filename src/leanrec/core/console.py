@@ -1,0 +1,57 @@
+"""Messages and progress for a person, always on standard error; standard output is for results."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["Progress", "say", "step"]
+
+
+def say(message: str) -> None:
+    """One line for the person at the terminal."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def step(name: str) -> Iterator[None]:
+    """Name a step, and say how long it took."""
+    start = time.perf_counter()
+    say(f"{name} ...")
+    yield
+    say(f"{name}: {time.perf_counter() - start:.1f} s")
+
+
+class Progress:
+    """A counter of long work: rewrites one line on a terminal, prints a line every `every` seconds elsewhere."""
+
+    def __init__(self, name: str, total: int | None = None, *, every: float = 10.0) -> None:
+        self.name, self.total = name, total
+        self.done = 0
+        self._tty = sys.stderr.isatty()
+        self._every = 0.1 if self._tty else every
+        self._start = self._last = time.perf_counter()
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self.done += count
+        now = time.perf_counter()
+        if now - self._last < self._every:
+            return
+        self._last = now
+        rate = self.done / max(now - self._start, 1e-9)
+        share = f"{100 * self.done / self.total:5.1f} %" if self.total else f"{self.done:,}"
+        left = f", {(self.total - self.done) / rate:.0f} s left" if self.total and rate > 0 else ""
+        line = f"{self.name}: {share}{left} {note}".rstrip()
+        print(f"\r\033[K{line}" if self._tty else line, end="" if self._tty else "\n", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self._tty:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,130 @@
+"""External ids and the dense rows they stand for."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from leanrec.core.errors import InputError
+
+__all__ = ["Id", "Vocabulary"]
+
+Id = int | str
+
+
+class Vocabulary:
+    """External id <-> dense row. Rows never change: new ids are added at the end, an erased id leaves a tombstone.
+
+    Ids are all whole numbers (kept as int64) or all text; they come back as they came in.
+    """
+
+    def __init__(self, ids: Sequence[Id] | npt.NDArray[Any], erased: npt.NDArray[np.bool_] | None = None) -> None:
+        if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu":
+            self._ids: npt.NDArray[np.int64] | list[str] = ids.astype(np.int64)
+        elif len(ids) and all(isinstance(i, int | np.integer) and not isinstance(i, bool) for i in ids):
+            self._ids = np.asarray(ids, dtype=np.int64)
+        else:
+            self._ids = [_text(i) for i in ids]
+        self.erased = np.zeros(len(ids), dtype=np.bool_) if erased is None else erased
+        assert len(self.erased) == len(self._ids)
+
+    @property
+    def numeric(self) -> bool:
+        """Whether ids are whole numbers."""
+        return isinstance(self._ids, np.ndarray)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @cached_property
+    def _rows(self) -> dict[Id, int]:
+        ids: list[Any] = self._ids.tolist() if isinstance(self._ids, np.ndarray) else self._ids
+        rows = {identity: row for row, identity in enumerate(ids) if not self.erased[row]}
+        if len(rows) != len(ids) - int(self.erased.sum()):
+            raise InputError("the ids of a vocabulary must be distinct")
+        return rows
+
+    def row(self, identity: Id) -> int:
+        """The row of one id, -1 when unknown or erased."""
+        return self._rows.get(identity, -1)
+
+    def rows(self, ids: Iterable[Id]) -> npt.NDArray[np.int32]:
+        """The rows of many ids, -1 where unknown or erased."""
+        if isinstance(ids, np.ndarray):
+            ids = ids.tolist()
+        get = self._rows.get
+        return np.fromiter((get(i, -1) for i in ids), np.int32)
+
+    def parse(self, text: str) -> Id:
+        """The id that a piece of text (from a URL, JSON or the command line) stands for; unknown ones stay unknown."""
+        if not self.numeric:
+            return text
+        try:
+            return int(text)
+        except ValueError:
+            return text
+
+    def ids(self, rows: npt.NDArray[np.integer] | Sequence[int] | None = None) -> list[Id]:
+        """The ids of the given rows (of all when None)."""
+        if isinstance(self._ids, np.ndarray):
+            picked: list[Id] = (self._ids if rows is None else self._ids[np.asarray(rows, dtype=np.int64)]).tolist()
+            return picked
+        return list(self._ids) if rows is None else [self._ids[r] for r in rows]
+
+    def extended(self, ids: Iterable[Id]) -> Vocabulary:
+        """This vocabulary with the ids it does not know yet added at the end, in order of first appearance."""
+        fresh = list(dict.fromkeys(i for i in ids if i not in self._rows))
+        erased = np.concatenate([self.erased, np.zeros(len(fresh), dtype=np.bool_)])
+        if not len(self):
+            return Vocabulary(fresh, erased)
+        if self.numeric and not all(isinstance(i, int) for i in fresh):
+            raise InputError(f"ids are whole numbers here, but {fresh[0]!r} is text: convert the column first")
+        return Vocabulary([*self.ids(), *fresh], erased)
+
+    def without(self, ids: Iterable[Id]) -> Vocabulary:
+        """This vocabulary with the given ids erased; their rows stay, empty, so that no other row moves."""
+        erased = self.erased.copy()
+        rows = self.rows(ids)
+        erased[rows[rows >= 0]] = True
+        if isinstance(self._ids, np.ndarray):
+            kept = np.where(erased, np.int64(-1), self._ids)
+            return Vocabulary(kept, erased)
+        return Vocabulary(["" if gone else i for i, gone in zip(self._ids, erased, strict=True)], erased)
+
+    def tensors(self) -> dict[str, npt.NDArray[Any]]:
+        """Arrays that `from_tensors` reads back: `ids`, or `bytes` and `offsets` of UTF-8 text; and `erased`."""
+        erased = self.erased.astype(np.uint8)
+        if isinstance(self._ids, np.ndarray):
+            return {"ids": self._ids, "erased": erased}
+        encoded = [i.encode("utf-8", "surrogatepass") for i in self._ids]
+        offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
+        np.cumsum([len(e) for e in encoded], out=offsets[1:])
+        return {"bytes": np.frombuffer(b"".join(encoded), dtype=np.uint8), "offsets": offsets, "erased": erased}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, npt.NDArray[Any]]) -> Vocabulary:
+        erased = tensors["erased"].astype(np.bool_)
+        if "ids" in tensors:
+            return cls(tensors["ids"], erased)
+        raw, offsets = tensors["bytes"].tobytes(), tensors["offsets"].tolist()
+        pairs = itertools.pairwise(offsets)
+        return cls([raw[low:high].decode("utf-8", "surrogatepass") for low, high in pairs], erased)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self.ids() == other.ids() and np.array_equal(self.erased, other.erased)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({len(self)} ids)"
+
+
+def _text(identity: object) -> str:
+    if isinstance(identity, str):
+        return identity
+    raise InputError(f"an id must be text or a whole number, not {type(identity).__name__} {identity!r}")

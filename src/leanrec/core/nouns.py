@@ -1,0 +1,75 @@
+"""What passes between the parts: questions and answers, inside (rows) and outside (ids).
+
+Legend for array names: B queries, L positions, T tokens of all sequences end to end, N items, K answers, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from leanrec.core.ids import Id
+from leanrec.core.jagged import Jagged
+
+__all__ = ["Hits", "Queries", "Ranking", "Request"]
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """A batch of questions in rows.
+
+    histories: (B) rows of int32 item rows, oldest first, already known to the model (no -1).
+    exclude: (B) rows of int32 item rows that must not be answered, or None.
+    allowed: (N,) the only items that may be answered, or None.
+    """
+
+    histories: Jagged
+    k: int
+    exclude: Jagged | None = None
+    allowed: npt.NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.histories)
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """Answers in rows, best first; equal scores by rising item row.
+
+    items: (B, K) int32, -1 where there are no more. scores: (B, K) float32, -inf there.
+    """
+
+    items_BK: npt.NDArray[np.int32]
+    scores_BK: npt.NDArray[np.float32]
+
+    @classmethod
+    def none(cls, batch: int, k: int) -> Hits:
+        return cls(np.full((batch, k), -1, np.int32), np.full((batch, k), -np.inf, np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question from outside: a known user, or a bare history (which wins when both are given)."""
+
+    user_id: Id | None = None
+    history: Sequence[Id] | None = None
+    k: int = 10
+    exclude: Sequence[Id] = ()
+    include_seen: bool | None = None
+    """None: as the data set's protocol says."""
+    filter: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The answer to one Request, best first. degraded: the fallback answered (unknown user, nothing known of them)."""
+
+    item_ids: Sequence[Id]
+    scores: Sequence[float]
+    sources: Sequence[str]
+    degraded: bool = False
+    why: Sequence[str] | None = None

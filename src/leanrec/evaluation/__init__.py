@@ -1,0 +1,1 @@
+"""Metrics, paired intervals, certificates of quality."""

@@ -1,0 +1,59 @@
+"""The contracts of the event store (what happened, durable) and of the history store (what was trained on, by user)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from leanrec.core.ids import Id
+
+__all__ = ["Event", "EventStore", "HistoryStore"]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing a user did. `event_id` makes repeats harmless; timestamp in Unix seconds."""
+
+    event_id: str
+    user_id: Id
+    item_id: Id
+    event: str = "click"
+    timestamp: float
+    value: float | None = None
+
+
+class EventStore(ABC):
+    """Durable, append-only log of events with erasure by user."""
+
+    @abstractmethod
+    def append(self, events: Sequence[Event]) -> tuple[int, int]:
+        """(accepted, duplicates), returned only after the accepted events are on disk; safe from many threads."""
+
+    @abstractmethod
+    def of_user(self, user_id: Id, limit: int = 1000) -> list[Event]:
+        """The user's last `limit` events, by rising time, then order of arrival."""
+
+    @abstractmethod
+    def scan(self) -> Iterator[Event]:
+        """All events in order of arrival."""
+
+    @abstractmethod
+    def erase(self, user_id: Id) -> int:
+        """Remove a user's events, on disk when it returns; how many there were."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Flush and release; idempotent."""
+
+
+class HistoryStore(ABC):
+    """Histories of known users at the time of training, kept outside the bundle so that they can be erased."""
+
+    @abstractmethod
+    def get(self, user_id: Id) -> Sequence[Id] | None:
+        """The user's item ids, oldest first; None for an unknown user."""
+
+    @abstractmethod
+    def users(self) -> list[Id]:
+        """Every known user."""

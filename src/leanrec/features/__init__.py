@@ -1,0 +1,1 @@
+"""Item attributes to filters and titles, the same code in training and in serving."""

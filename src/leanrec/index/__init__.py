@@ -1,0 +1,16 @@
+"""Top-k over a catalogue: one contract (`base.Index`), one file per way, chosen by name from `INDEXES`."""
+
+from leanrec.core.registry import Entry, Registry
+from leanrec.index.base import Index
+
+__all__ = ["INDEXES", "Index"]
+
+INDEXES: Registry[Index] = Registry(
+    "index",
+    {
+        "exact": Entry("leanrec.index.exact:ExactIndex", "full precision, blocks of a matrix product"),
+        "certified-int8": Entry(
+            "leanrec.index.certified:CertifiedInt8Index", "int8 scan with error bounds, then exact rescoring"
+        ),
+    },
+)

@@ -1,0 +1,1 @@
+"""Compiled loops, each beside its plain NumPy reference (`*_reference`), compared by a property test."""

@@ -1,0 +1,23 @@
+"""Numba behind a typed decorator: cached on disk, releasing the GIL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+
+__all__ = ["jit", "jit_parallel", "prange"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+prange = numba.prange
+
+
+def jit(function: F) -> F:
+    """Compile on first call, one thread, GIL released, cached beside the source (or in the user's cache folder)."""
+    return cast("F", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+
+
+def jit_parallel(function: F) -> F:
+    """As `jit`, with `prange` loops spread over the threads of the process."""
+    return cast("F", numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")(function))

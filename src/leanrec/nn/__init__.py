@@ -1,0 +1,1 @@
+"""Torch building blocks: tables, packing, transformer blocks."""

@@ -1,0 +1,1 @@
+"""Tables of row vectors and the optimisers that touch only the rows of a batch."""

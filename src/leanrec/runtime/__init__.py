@@ -1,0 +1,1 @@
+"""The Recommender (requests to rankings), its sources, engines and bundles. Torch is never imported here."""

@@ -1,0 +1,70 @@
+"""The contracts of what a Recommender is made of: a Source answers queries; most are a QueryEncoder and an Index."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from leanrec.core.jagged import Jagged
+from leanrec.core.nouns import Hits, Queries
+
+__all__ = ["Parts", "QueryEncoder", "Source"]
+
+Parts = Mapping[str, Mapping[str, npt.NDArray[Any]]]
+"""File stem in the bundle -> array name -> array."""
+
+
+class QueryEncoder(Protocol):
+    """Histories to query vectors. Batch and single give the same vector up to rounding; no state between calls."""
+
+    @property
+    def dim(self) -> int:
+        """D of the vectors."""
+
+    def encode(self, histories: Jagged) -> npt.NDArray[np.float32]:
+        """(B, D) vectors of B non-empty histories (int32 item rows, oldest first).
+
+        Events older than the encoder's window are ignored.
+        """
+
+
+class Source(ABC):
+    """One way to find items for a query: popularity, neighbours, an encoder with an index, later others.
+
+    Answers keep the promises of `Hits`: sorted by falling score, equal scores by rising row, nothing excluded or
+    forbidden, -1 where there are no more. A source that knows nothing for a query answers -1 throughout.
+    """
+
+    kind: ClassVar[str]
+    name: str
+    num_items: int
+
+    @abstractmethod
+    def search(self, queries: Queries) -> Hits:
+        """(B, k) answers."""
+
+    @abstractmethod
+    def score(self, histories: Jagged, items: Jagged) -> npt.NDArray[np.float32]:
+        """(T,) the score of each listed item for its query: row i of `items` is asked with row i of `histories`."""
+
+    def similar(self, item: int, k: int) -> Hits:
+        """(1, k) items most like one item, itself left out; by default: what a history of just that item brings."""
+        one = Jagged.from_rows([[item]])
+        return self.search(Queries(one, k, exclude=one))
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Plain values for the manifest; with `parts`, all that `load` needs."""
+
+    @abstractmethod
+    def parts(self) -> Parts:
+        """Arrays for the bundle, by file stem."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, name: str, config: Mapping[str, Any], parts: Parts) -> Self:
+        """The source as it was stored; arrays may be mapped read-only."""

@@ -1,0 +1,1 @@
+"""HTTP: routes, batching, admission, metrics."""

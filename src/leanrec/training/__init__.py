@@ -1,0 +1,1 @@
+"""Objectives, negatives, optimisers, the trainer."""
