@@ -1,0 +1,17 @@
+"""One file a model: its configuration and how it wires nn/ together. `MODELS` names them all."""
+
+from leanrec.core.registry import Entry, Registry
+from leanrec.models.base import Model
+
+__all__ = ["MODELS", "Model"]
+
+MODELS: Registry[Model] = Registry(
+    "model",
+    {
+        "popular": Entry("leanrec.models.popular:Popular", "most interactions of all time"),
+        "popular-recent": Entry("leanrec.models.popular:PopularRecent", "most interactions of the last days"),
+        "item-knn": Entry("leanrec.models.item_knn:ItemKNN", "items that share users with the history"),
+        "sasrec": Entry("leanrec.models.sasrec:SASRec", "causal transformer over the history", "train"),
+        "esasrec": Entry("leanrec.models.esasrec:ESASRec", "LiGR transformer with sampled softmax", "train"),
+    },
+)
