@@ -1,0 +1,337 @@
+"""Encoded interactions by user in time order, with the protocol they are judged by: in memory, or mapped from a folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from leanrec.core.errors import BundleError, InputError
+from leanrec.core.files import atomic_folder, disk_errors, recover_folder
+from leanrec.core.ids import Vocabulary
+from leanrec.core.jagged import Jagged
+from leanrec.core.tensors import map_tensors, serialize
+from leanrec.data.report import Report
+
+__all__ = ["CONTEXT", "TEST", "TRAIN", "VALID", "Cases", "Dataset", "Interactions", "Protocol"]
+
+TRAIN, VALID, TEST, CONTEXT = 0, 1, 2, 3
+FORMAT = 1
+
+Part = Literal["valid", "test"]
+Users = Literal["all", "tune", "certify"]
+
+
+class Protocol(msgspec.Struct, frozen=True, kw_only=True):
+    """How results on a data set are judged; kept with the data, so that every model is judged alike."""
+
+    split: str
+    """As given: `leave-one-out`, `time:0.8,0.1,0.1`, `ratio:...`, `users:...`, `column:NAME`."""
+    repeats: bool
+    """Whether items that a user has already had may be recommended to them."""
+    ordered: bool
+    """Whether the order of a user's events is known; without it there are no sequences to learn from."""
+    certify: float = 0.5
+    """Share of users that only certify: trained on, but kept from early stopping and every search."""
+    seed: int = 0
+    drawn_valid: bool = False
+    """The validation part was drawn from the given training part: refit on both before testing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interactions:
+    """All events by user, oldest first.
+
+    items: one row per user, int32 item rows (T values). times: (T,) float64 Unix seconds. values: (T,) float32, NaN
+    where unknown. split: (T,) uint8, 0 train, 1 valid, 2 test, 3 context (history of held-out users).
+    """
+
+    items: Jagged
+    split: npt.NDArray[np.uint8]
+    times: npt.NDArray[np.float64] | None = None
+    values: npt.NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.items.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    """What is asked and what is right. users: (B,) int32 user rows, rising. histories, targets: B rows of item rows."""
+
+    users: npt.NDArray[np.int32]
+    histories: Jagged
+    targets: Jagged
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """A prepared data set. `prepare` makes one; `load` maps a saved one without reading it.
+
+    certify: (users,) bool, the users kept from tuning. attributes: one row per item row, first column `item_id`.
+    """
+
+    name: str
+    users: Vocabulary
+    items: Vocabulary
+    interactions: Interactions
+    protocol: Protocol
+    certify: npt.NDArray[np.bool_]
+    report: Report
+    attributes: pl.DataFrame | None = None
+    user_attributes: pl.DataFrame | None = None
+    fingerprint: str = field(default="")
+
+    def __post_init__(self) -> None:
+        assert len(self.users) == len(self.interactions.items) == len(self.certify)
+        if not self.fingerprint:
+            object.__setattr__(self, "fingerprint", _fingerprint(self))
+
+    def train(self, refit: bool = False) -> Jagged:
+        """(users) the training part of each user, oldest first, and the validation part too when `refit`."""
+        return self.interactions.items.where(self._trained(refit))
+
+    def train_times(self, refit: bool = False) -> Jagged | None:
+        """(users) Unix seconds in the layout of `train`, or None when there are no times."""
+        return self._beside_train(self.interactions.times, refit)
+
+    def train_values(self, refit: bool = False) -> Jagged | None:
+        """(users) values in the layout of `train`, or None when there are none."""
+        return self._beside_train(self.interactions.values, refit)
+
+    def cases(self, on: Part, users: Users = "all", *, include_seen: bool | None = None) -> Cases:
+        """The users to judge on, with what is known of them and what they then did.
+
+        on="test": the history is everything not test before the user's first test event (everything not test when the
+        order is unknown); on="valid": train and context. Targets are the distinct items of that part; when seen items
+        may not be recommended (`include_seen`, by default the protocol's `repeats`), those in the history do not count.
+        Users without targets are left out.
+        """
+        events, split = self.interactions.items, self.interactions.split
+        if on not in ("valid", "test"):
+            raise InputError(f"on={on!r}: cases are drawn from 'valid' or 'test'")
+        label = VALID if on == "valid" else TEST
+        is_target = split == label
+        if on == "valid":
+            known = (split == TRAIN) | (split == CONTEXT)
+        elif self.protocol.ordered:
+            known = ~_from_first_on(is_target, events)
+        else:
+            known = ~is_target
+        repeats = self.protocol.repeats if include_seen is None else include_seen
+        targets = _distinct(events.where(is_target))
+        rows = np.flatnonzero(targets.lengths)
+        if users != "all":
+            rows = rows[self.certify[rows] == (users == "certify")]
+        histories, targets = events.where(known).take(rows), targets.take(rows)
+        if not repeats:
+            targets = _without(targets, histories, len(self.items))
+            kept = np.flatnonzero(targets.lengths)
+            rows, histories, targets = rows[kept], histories.take(kept), targets.take(kept)
+        return Cases(rows.astype(np.int32), histories, targets)
+
+    def save(self, path: str | Path) -> None:
+        """Write the folder described in docs/architecture.md, all or nothing."""
+        path = Path(path)
+        if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / "dataset.json").exists()):
+            raise InputError(f"{path} exists and is not a prepared data set: choose another folder, or remove it")
+        with atomic_folder(path) as folder:
+            (folder / "users.safetensors").write_bytes(serialize(self.users.tensors()))
+            (folder / "items.safetensors").write_bytes(serialize(self.items.tensors()))
+            (folder / "interactions.safetensors").write_bytes(serialize(dict(_arrays(self))))
+            if self.attributes is not None:
+                self.attributes.write_parquet(folder / "items.parquet")
+            if self.user_attributes is not None:
+                self.user_attributes.write_parquet(folder / "users.parquet")
+            (folder / "dataset.json").write_bytes(msgspec.json.format(msgspec.json.encode(_header(self)), indent=1))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Dataset:
+        """Map a saved data set; its arrays are read only when touched."""
+        path = Path(path)
+        recover_folder(path)
+        header = _read_header(path)
+        try:
+            with disk_errors(path):
+                arrays = map_tensors(path / "interactions.safetensors")
+                users = Vocabulary.from_tensors(map_tensors(path / "users.safetensors"))
+                items = Vocabulary.from_tensors(map_tensors(path / "items.safetensors"))
+                interactions, certify = _checked(arrays, header, len(users), len(items))
+                attributes = _read_attributes(path / "items.parquet", len(items))
+                user_attributes = _read_attributes(path / "users.parquet", len(users))
+        except (BundleError, FileNotFoundError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
+            raise InputError(f"the data set {path} is broken ({_reason(error)}): prepare it again") from error
+        return cls(
+            name=header.name,
+            users=users,
+            items=items,
+            interactions=interactions,
+            protocol=header.protocol,
+            certify=certify,
+            report=header.report,
+            attributes=attributes,
+            user_attributes=user_attributes,
+            fingerprint=header.fingerprint,
+        )
+
+    def _trained(self, refit: bool) -> npt.NDArray[np.bool_]:
+        split = self.interactions.split
+        return (split == TRAIN) | (split == VALID) if refit else split == TRAIN
+
+    def _beside_train(self, array: npt.NDArray[Any] | None, refit: bool) -> Jagged | None:
+        if array is None:
+            return None
+        return Jagged(array, self.interactions.items.offsets).where(self._trained(refit))
+
+    def __repr__(self) -> str:
+        return (
+            f"Dataset({self.name!r}, {len(self.users):,} users, {len(self.items):,} items, "
+            f"{len(self.interactions):,} events, {self.protocol.split})"
+        )
+
+
+class _Header(msgspec.Struct, kw_only=True):
+    format: int
+    name: str
+    fingerprint: str
+    users: int
+    items: int
+    events: int
+    protocol: Protocol
+    report: Report
+
+
+def _header(data: Dataset) -> _Header:
+    return _Header(
+        format=FORMAT,
+        name=data.name,
+        fingerprint=data.fingerprint,
+        users=len(data.users),
+        items=len(data.items),
+        events=len(data.interactions),
+        protocol=data.protocol,
+        report=data.report,
+    )
+
+
+def _read_header(path: Path) -> _Header:
+    file = path / "dataset.json"
+    try:
+        content = file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(
+            f"{path} is not a prepared data set: make one with  leanrec prepare EVENTS --out DIR"
+        ) from error
+    try:
+        header = msgspec.json.decode(content, type=_Header)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{file} is broken ({error}): prepare the data again") from error
+    if header.format != FORMAT:
+        raise InputError(f"{path} has format {header.format}, this version reads {FORMAT}: prepare the data again")
+    return header
+
+
+def _checked(
+    arrays: Mapping[str, npt.NDArray[Any]], header: _Header, users: int, items: int
+) -> tuple[Interactions, npt.NDArray[np.bool_]]:
+    """The arrays as Interactions, after their shapes, types and ranges are checked against the header."""
+    rows, offsets, split, certify = (arrays[name] for name in ("items", "offsets", "split", "certify"))
+    events = header.events
+    if (users, items) != (header.users, header.items):
+        raise ValueError(
+            f"{users} users and {items} items are stored, dataset.json says {header.users}, {header.items}"
+        )
+    expected = {
+        "items": ((events,), np.int32),
+        "offsets": ((users + 1,), np.int64),
+        "split": ((events,), np.uint8),
+        "certify": ((users,), np.uint8),
+        "times": ((events,), np.float64),
+        "values": ((events,), np.float32),
+    }
+    for name, array in arrays.items():
+        if name not in expected or (array.shape, array.dtype) != (expected[name][0], np.dtype(expected[name][1])):
+            raise ValueError(f"the array {name!r} has shape {array.shape} and type {array.dtype}")
+    if offsets[0] != 0 or offsets[-1] != events or (np.diff(offsets) < 0).any():
+        raise ValueError("the offsets of users do not cover the events")
+    if events and not (0 <= int(rows.min()) and int(rows.max()) < items and int(split.max()) <= CONTEXT):
+        raise ValueError("an item row or split label is out of range")
+    jagged = Jagged(rows, offsets)
+    return Interactions(jagged, split, arrays.get("times"), arrays.get("values")), certify.astype(np.bool_)
+
+
+def _read_attributes(file: Path, rows: int) -> pl.DataFrame | None:
+    if not file.exists():
+        return None
+    frame = pl.read_parquet(file)
+    if len(frame) != rows:
+        raise ValueError(f"{file.name} has {len(frame)} rows, not {rows}")
+    return frame
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"{Path(error.filename).name} is missing"
+    if isinstance(error, KeyError):
+        return f"the array {error} is missing"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _arrays(data: Dataset) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    yield "items", data.interactions.items.values
+    yield "offsets", data.interactions.items.offsets
+    yield "split", data.interactions.split
+    yield "certify", data.certify.astype(np.uint8)
+    if data.interactions.times is not None:
+        yield "times", data.interactions.times
+    if data.interactions.values is not None:
+        yield "values", data.interactions.values
+
+
+def _fingerprint(data: Dataset) -> str:
+    """SHA-256 over ids, interactions, partition and protocol: equal for equal content, wherever it came from."""
+    digest = hashlib.sha256(msgspec.json.encode(data.protocol))
+    parts: list[tuple[str, npt.NDArray[Any]]] = list(_arrays(data))
+    for prefix, vocabulary in (("users", data.users), ("items", data.items)):
+        parts += [(f"{prefix}.{name}", array) for name, array in vocabulary.tensors().items()]
+    for name, array in sorted(parts, key=lambda part: part[0]):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _from_first_on(mask: npt.NDArray[np.bool_], rows: Jagged) -> npt.NDArray[np.bool_]:
+    """(T,) whether the position is at or after the first masked position of its row."""
+    running = np.zeros(len(mask) + 1, dtype=np.int64)
+    np.cumsum(mask, out=running[1:])
+    before_row = np.repeat(running[rows.offsets[:-1]], rows.lengths)
+    return running[1:] > before_row
+
+
+def _distinct(rows: Jagged) -> Jagged:
+    """Each row's distinct values, in order of first appearance."""
+    owner = rows.row_of()
+    order = np.lexsort((rows.values, owner))
+    sorted_values, sorted_owner = rows.values[order], owner[order]
+    first = np.ones(len(order), dtype=np.bool_)
+    first[1:] = (sorted_values[1:] != sorted_values[:-1]) | (sorted_owner[1:] != sorted_owner[:-1])
+    keep = np.zeros(len(order), dtype=np.bool_)
+    keep[order[first]] = True
+    return rows.where(keep)
+
+
+def _without(rows: Jagged, removed: Jagged, num_items: int) -> Jagged:
+    """`rows` without the values that stand in the same row of `removed`."""
+    keys = rows.row_of() * num_items + rows.values
+    gone = removed.row_of() * num_items + removed.values
+    return rows.where(~np.isin(keys, gone))

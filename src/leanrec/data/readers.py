@@ -1,0 +1,305 @@
+"""Events and tables from wherever they are: files, globs, folders, frames of any Arrow-speaking library, sparse matrices.
+
+Everything becomes a lazy Polars frame; nothing is read but names and types until `ingest` streams it.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from leanrec.core.errors import InputError
+from leanrec.core.registry import nearest
+
+__all__ = ["DEFAULT_COLUMNS", "Events", "choose_columns", "companion", "open_events", "read_table", "reading"]
+
+DEFAULT_COLUMNS: dict[str, tuple[str, ...]] = {
+    "user": ("user_id", "userId", "UserID", "user", "reviewerID", "visitorid"),
+    "item": ("item_id", "itemId", "ItemID", "item", "movieId", "MovieID", "parent_asin", "asin", "itemid"),
+    "time": ("timestamp", "Timestamp", "unixReviewTime", "time"),
+    "value": ("value", "rating", "Rating", "overall"),
+}
+"""Role -> the names it goes by when no column is named, the first that exists wins."""
+
+_FORMATS = {
+    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".inter": "csv", ".item": "csv",
+    ".user": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json", ".arrow": "ipc", ".feather": "ipc",
+    ".ipc": "ipc",
+}  # fmt: skip
+_TYPED_HEADERS = {".inter", ".item", ".user"}
+_COMPRESSED = {".gz", ".zst", ".zstd"}
+_SAMPLE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """A source of rows. frame: lazy, columns as they are outside. where: what messages call it."""
+
+    frame: pl.LazyFrame
+    where: str
+    files: tuple[str, ...] = ()
+    text: bool = False
+    """Read from a format without types (CSV), where ids that look like whole numbers may be reread as text."""
+
+    @property
+    def names(self) -> list[str]:
+        with reading(self):
+            return self.frame.collect_schema().names()
+
+
+def open_events(source: Any) -> Events:
+    """A file, glob, folder or URL; a Polars frame; any object that speaks Arrow; a SciPy sparse matrix."""
+    if isinstance(source, Events):
+        return source
+    if isinstance(source, str | os.PathLike):
+        return _open_path(os.fspath(source))
+    if isinstance(source, pl.LazyFrame):
+        return Events(source, "the frame")
+    if isinstance(source, pl.DataFrame):
+        return Events(source.lazy(), "the frame")
+    if hasattr(source, "tocoo") and hasattr(source, "shape"):
+        return Events(_from_sparse(source).lazy(), "the matrix")
+    if hasattr(source, "__arrow_c_stream__"):
+        return Events(_from_arrow(source).lazy(), "the frame")
+    if isinstance(source, Mapping):
+        return Events(_from_arrow(source).lazy(), "the table")
+    raise InputError(
+        f"events must be a path, a frame (Polars, pandas, DuckDB, PyArrow) or a SciPy sparse matrix, "
+        f"not {type(source).__name__}"
+    )
+
+
+def read_table(source: Any, *, text_columns: Sequence[str] = ()) -> tuple[pl.DataFrame, str]:
+    """A whole table (item or user attributes) and what messages call it."""
+    events = open_events(source)
+    if events.text and text_columns:
+        names = [name for name in text_columns if name in events.names]
+        events = as_text(events, names)
+    with reading(events):
+        return events.frame.collect(), events.where
+
+
+def as_text(events: Events, columns: Sequence[str]) -> Events:
+    """The same files with some columns read as text instead of numbers."""
+    frame = _scan(list(events.files), dict.fromkeys(columns, pl.String()))
+    return Events(frame, events.where, events.files, text=False)
+
+
+def choose_columns(events: Events, wanted: Mapping[str, str | None]) -> dict[str, str]:
+    """Role -> column: the one asked for, else the first default name there is. User and item must be found."""
+    names = events.names
+    chosen: dict[str, str] = {}
+    for role, asked in wanted.items():
+        if asked is not None:
+            if asked not in names:
+                raise InputError(_absent(events, asked, names, f"choose another with --{role}-col"))
+            chosen[role] = asked
+            continue
+        found = next((name for name in DEFAULT_COLUMNS.get(role, ()) if name in names), None)
+        if found is not None:
+            chosen[role] = found
+        elif role in ("user", "item"):
+            raise InputError(_absent(events, DEFAULT_COLUMNS[role][0], names, f"name yours with --{role}-col"))
+    taken: dict[str, str] = {}
+    for role, name in chosen.items():
+        if name in taken and {role, taken[name]} != {"time", "order"}:
+            raise InputError(f"{events.where}: the column {name!r} is asked for as both {taken[name]} and {role}")
+        taken[name] = role
+    return chosen
+
+
+def companion(source: Any, stem: str) -> Path | None:
+    """The `stem` table (items, users) that lies beside the events in a folder, if any."""
+    if isinstance(source, str | os.PathLike) and Path(source).is_dir():
+        found = sorted(p for p in Path(source).glob(f"{stem}.*") if p.suffix in _FORMATS and p.suffix != ".json")
+        return found[0] if found else None
+    return None
+
+
+@contextmanager
+def reading(events: Events) -> Iterator[None]:
+    """Turn what Polars raises about a file into one sentence that names the file."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"{events.where} does not exist") from error
+    except pl.exceptions.NoDataError as error:
+        raise InputError(f"{_blame(events)} is empty") from error
+    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.filename is None and not _polars_says(error):
+            raise
+        raise InputError(f"{_blame(events)} cannot be read ({first_line(error)}): is it complete?") from error
+
+
+def _blame(events: Events) -> str:
+    """The file of several that cannot be read, else the source as a whole."""
+    for file in events.files if len(events.files) > 1 else ():
+        try:
+            _scan([file], {}).head(1).collect()
+        except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError):
+            return file
+    return events.where
+
+
+def first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0].rstrip(":. ")[:300] if text else type(error).__name__
+
+
+def _polars_says(error: OSError) -> bool:
+    return error.errno is None
+
+
+def _absent(events: Events, name: str, names: list[str], remedy: str) -> str:
+    return f"{events.where} has no column {name!r}{nearest(name, names)}; it has: {', '.join(names)}; {remedy}"
+
+
+def _open_path(path: str) -> Events:
+    if "://" in path:
+        return Events(_scan([path], {}), path, (path,), text=_format(path) == "csv")
+    files = _files(path)
+    events = Events(pl.LazyFrame(), path, tuple(files), text=_format(files[0]) == "csv")
+    for file in files:
+        if os.path.getsize(file) == 0:
+            raise InputError(f"{file} is empty")
+    with reading(events):
+        frame = _scan(files, _leading_zeros(files[0]) if events.text else {})
+    return Events(frame, path, tuple(files), events.text)
+
+
+def _files(path: str) -> list[str]:
+    """The files that a path, folder or glob stands for, sorted by name, all of one format."""
+    if os.path.isdir(path):
+        names = sorted(str(p) for p in Path(path).rglob("*") if p.is_file() and _format_or_none(str(p)))
+        named = [n for n in names if Path(n).parent == Path(path) and Path(n).stem in ("interactions", "events")]
+        files = named or [n for n in names if not Path(n).name.startswith((".", "_", "meta."))]
+        if not files:
+            raise InputError(f"the folder {path} holds no Parquet, CSV, TSV, JSON Lines, Arrow or .inter file")
+    elif os.path.exists(path):
+        files = [path]
+    else:
+        files = sorted(f for f in glob.glob(path, recursive=True) if os.path.isfile(f))
+        if not files:
+            raise InputError(f"{path} does not exist" if not glob.has_magic(path) else f"no file matches {path}")
+    formats = {_format(f) for f in files}
+    if len(formats) > 1:
+        raise InputError(
+            f"{path} mixes formats ({', '.join(sorted(formats))}): name the files with a glob like '*.csv'"
+        )
+    return files
+
+
+def _suffix(file: str) -> str:
+    parts = Path(file).suffixes
+    if parts and parts[-1].lower() in _COMPRESSED:
+        parts = parts[:-1]
+    return parts[-1].lower() if parts else ""
+
+
+def _format_or_none(file: str) -> str | None:
+    return _FORMATS.get(_suffix(file))
+
+
+def _format(file: str) -> str:
+    kind = _format_or_none(file)
+    if kind is None:
+        raise InputError(
+            f"{file} has no known ending; leanrec reads .parquet, .csv, .tsv, .jsonl, .arrow, .feather and .inter"
+        )
+    return kind
+
+
+def _scan(files: list[str], overrides: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+    kind = _format(files[0])
+    if kind == "parquet":
+        return pl.scan_parquet(files, glob=False)
+    if kind == "ipc":
+        return pl.scan_ipc(files, glob=False)
+    if kind == "json":
+        return pl.scan_ndjson(files, infer_schema_length=_SAMPLE)
+    separator = _separator(files[0])
+    frame = pl.scan_csv(
+        files,
+        separator=separator,
+        schema_overrides=dict(overrides),
+        infer_schema_length=_SAMPLE,
+        quote_char=None if _suffix(files[0]) in _TYPED_HEADERS else '"',
+        glob=False,
+    )
+    if _suffix(files[0]) in _TYPED_HEADERS:
+        frame = frame.rename(lambda name: name.split(":", 1)[0])
+    return frame
+
+
+def _separator(file: str) -> str:
+    """Tab for .tsv and RecBole's files; for .csv the candidate that stands most often in the header line."""
+    if _suffix(file) != ".csv":
+        return "\t"
+    if Path(file).suffix.lower() in _COMPRESSED or "://" in file:
+        return ","
+    with open(file, "rb") as handle:
+        header = handle.readline(1 << 16)
+    return max((",", ";", "\t", "|"), key=lambda mark: header.count(mark.encode()))
+
+
+def _leading_zeros(file: str) -> dict[str, pl.DataType]:
+    """Columns of a CSV whose values look like whole numbers but would lose leading zeros: they are text."""
+    head = pl.read_csv(
+        file,
+        separator=_separator(file),
+        infer_schema=False,
+        n_rows=_SAMPLE,
+        quote_char=None if _suffix(file) in _TYPED_HEADERS else '"',
+    )
+    zeros = head.select(pl.all().str.contains(r"^-?0[0-9]+$").any())
+    return {name: pl.String() for name in zeros.columns if zeros[name].item()} if len(head) else {}
+
+
+def _from_arrow(source: Any) -> pl.DataFrame:
+    try:
+        if type(source).__module__.split(".")[0] == "pandas":
+            return _from_pandas(source)
+        return pl.DataFrame(source)
+    except InputError:
+        raise
+    except Exception as error:  # foreign libraries raise what they like
+        raise InputError(f"the frame cannot be read through Arrow ({first_line(error)})") from error
+
+
+def _from_pandas(source: Any) -> pl.DataFrame:
+    """Column by column, so that one that mixes types is named, without asking for PyArrow."""
+    columns = {}
+    for name in source.columns:
+        column = source[name]
+        if column.dtype == object:
+            kinds = {type(v).__name__ for v in column[column.notna()]}
+            if len(kinds) > 1 and not kinds <= {"int", "float"}:
+                raise InputError(
+                    f"the frame's column {str(name)!r} mixes {' and '.join(sorted(kinds))}: convert it to one type first"
+                )
+            columns[str(name)] = pl.Series(
+                str(name), [None if m else v for v, m in zip(column, column.isna(), strict=True)]
+            )
+        else:
+            columns[str(name)] = pl.Series(str(name), column)
+    return pl.DataFrame(columns)
+
+
+def _from_sparse(matrix: Any) -> pl.DataFrame:
+    """One row per stored entry: row number, column number, value. A matrix has neither order nor time."""
+    coo = matrix.tocoo()
+    return pl.DataFrame(
+        {
+            "user_id": np.asarray(coo.row, dtype=np.int64),
+            "item_id": np.asarray(coo.col, dtype=np.int64),
+            "value": np.asarray(coo.data, dtype=np.float64),
+        }
+    )
