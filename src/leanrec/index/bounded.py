@@ -1,0 +1,147 @@
+"""What the exact indexes share: a scan gives bounds, the rows that may still win are rescored in full, with a proof."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from leanrec.core.errors import InputError
+from leanrec.core.jagged import Jagged
+from leanrec.core.nouns import Hits
+from leanrec.index.base import Index
+from leanrec.kernels.scan import finish_all
+from leanrec.kernels.topk import State, canonical_scores, new_state, row_norms
+
+__all__ = ["MAX_NORM", "BoundedIndex", "Exclusions", "Proof", "checked_norms", "frozen"]
+
+MAX_NORM = 2.0**60
+"""Larger vectors are refused, so that no score overflows float32."""
+
+_QUERIES = 256
+
+G = TypeVar("G", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Why a search was exact, for a batch of B queries.
+
+    thresholds_B: the k-th largest lower bound met in the scan (-inf when fewer than k rows may be answered): a row
+    whose upper bound is below it cannot be among the best k. rescored_B: rows scored in full precision.
+    """
+
+    thresholds_B: npt.NDArray[np.float64]
+    rescored_B: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusions:
+    """What a scan must skip: rising rows by query (`rows_E` between `offsets`), and a mask of N or of none."""
+
+    rows_E: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+    allowed_N: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, batch: int, exclude: Jagged | None, allowed_N: npt.NDArray[np.bool_] | None, size: int) -> Exclusions:
+        if exclude is None:
+            exclude = Jagged.empty(batch)
+        assert len(exclude) == batch, "exclude has one row per query"
+        rows = exclude.values.astype(np.int32, copy=False)
+        if len(rows) > 1:
+            rows = rows[np.lexsort((rows, exclude.row_of()))]
+        assert allowed_N is None or allowed_N.shape == (size,), "allowed_N has one entry per item"
+        mask = np.empty(0, np.bool_) if allowed_N is None else allowed_N
+        return cls(frozen(rows, np.int32), frozen(exclude.offsets, np.int64), frozen(mask, np.bool_))
+
+
+def frozen(array: npt.NDArray[Any], dtype: type[G]) -> npt.NDArray[G]:
+    """A read-only, contiguous view: kernels compile once, whether an array is mapped from disk or not."""
+    view = np.ascontiguousarray(array, dtype=dtype).view()
+    view.flags.writeable = False
+    return view
+
+
+def checked_norms(vectors: npt.NDArray[np.float32], what: str) -> npt.NDArray[np.float32]:
+    """Upper bounds of the norms of the rows; a row that is not finite, or too long, is an InputError naming it."""
+    norms: npt.NDArray[np.float32] = row_norms(vectors)
+    good = norms <= MAX_NORM
+    if not good.all():
+        row = int(np.argmin(good))
+        found = "holds NaN or infinity" if not np.isfinite(vectors[row]).all() else f"has a norm above {MAX_NORM:.3g}"
+        raise InputError(f"row {row} of the {what} {found}: the model that made it has diverged, train it again")
+    return norms
+
+
+class BoundedIndex(Index):
+    """An exact index whose `scan` offers every row with a lower and an upper bound of its score.
+
+    The bounds hold for the score as answered (rounded to float32), so ties are found and go by row.
+    """
+
+    exact = True
+
+    def search(
+        self,
+        queries_BD: npt.NDArray[np.float32],
+        k: int,
+        exclude: Jagged | None = None,
+        allowed_N: npt.NDArray[np.bool_] | None = None,
+    ) -> Hits:
+        return self.search_with_proof(queries_BD, k, exclude, allowed_N)[0]
+
+    def search_with_proof(
+        self,
+        queries_BD: npt.NDArray[np.float32],
+        k: int,
+        exclude: Jagged | None = None,
+        allowed_N: npt.NDArray[np.bool_] | None = None,
+    ) -> tuple[Hits, Proof]:
+        """`search`, and what shows that it is exact: with `bounds`, anyone can check that no other row could win."""
+        batch, size = len(queries_BD), len(self.items_ND)
+        assert queries_BD.ndim == 2 and queries_BD.shape[1] == self.items_ND.shape[1], "queries: (B, D)"
+        assert k >= 1, "k starts at 1"
+        hits = Hits.none(batch, k)
+        proof = Proof(np.full(batch, -np.inf), np.zeros(batch, np.int64))
+        kept = min(k, size)
+        if kept == 0 or batch == 0:
+            return hits, proof
+        for start in range(0, batch, _QUERIES):
+            part = slice(start, min(start + _QUERIES, batch))
+            queries = frozen(queries_BD[part], np.float32)
+            some = None if exclude is None else exclude.slice(part.start, part.stop)
+            skip = Exclusions.of(len(queries), some, allowed_N, size)
+            norms_B = checked_norms(queries, "query vectors")
+            state = new_state(self.scans(len(queries)), len(queries), kept)
+            self.scan(state, queries, norms_B, skip)
+            finish_all(state, self.items_ND, queries, hits.items_BK[part], hits.scores_BK[part])
+            proof.thresholds_B[part] = state.heaps_SBK[0, :, 0]
+            proof.rescored_B[part] = state.rescored_SB[0]
+        return hits, proof
+
+    def score(
+        self, queries_BD: npt.NDArray[np.float32], rows_T: npt.NDArray[np.int32], query_of_T: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """(T,) the scores that `search` gives: of item rows_T[t] for query query_of_T[t]."""
+        scores_T: npt.NDArray[np.float32] = canonical_scores(
+            self.items_ND, frozen(rows_T, np.int32), frozen(queries_BD, np.float32), frozen(query_of_T, np.int64)
+        )
+        return scores_T
+
+    @abstractmethod
+    def bounds(self, query_D: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """(N,) lower and (N,) upper bounds of every row's score, as the scan sees them, computed by plain NumPy."""
+
+    @abstractmethod
+    def scans(self, batch: int) -> int:
+        """How many scans share the rows."""
+
+    @abstractmethod
+    def scan(
+        self, state: State, queries_BD: npt.NDArray[np.float32], norms_B: npt.NDArray[np.float32], skip: Exclusions
+    ) -> None:
+        """Offer every row that may be answered, with its bounds, to every query's state."""

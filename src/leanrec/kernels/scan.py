@@ -1,0 +1,186 @@
+"""Scans that turn a table into bounds for `topk`: float32 scores of a matrix product, and int8 codes with residuals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from leanrec.kernels.jit import jit, jit_parallel, prange
+from leanrec.kernels.topk import State, finish, merge, offer
+
+__all__ = [
+    "LEVELS",
+    "finish_all",
+    "int8_bounds",
+    "int8_bounds_reference",
+    "offer_scores",
+    "quantize_rows",
+    "quantize_rows_reference",
+    "scan_int8",
+    "scan_int8_parallel",
+]
+
+_BLOCK = 1024
+LEVELS = 255
+"""A residual norm is kept as level / LEVELS of the largest possible one, rounded up."""
+
+
+@jit
+def quantize_rows(items_ND: Any) -> Any:
+    """int8 codes (N, D), float32 scales (N), uint8 residual levels (N).
+
+    x = scale * code + r with |r_d| <= scale / 2, hence ||r|| <= scale * sqrt(D) / 2; the level says which fraction of
+    that is reached, rounded up: ||r|| <= scale * sqrt(D) / 2 * (1 + 1e-6) * level / LEVELS.
+    """
+    size, dim = items_ND.shape
+    codes_ND = np.zeros((size, dim), np.int8)
+    scales_N = np.zeros(size, np.float32)
+    levels_N = np.zeros(size, np.uint8)
+    for n in range(size):
+        largest = 0.0
+        for d in range(dim):
+            largest = max(largest, abs(np.float64(items_ND[n, d])))
+        if largest == 0:
+            continue
+        scale = np.float32(largest / 127 * (1 + 1e-6))
+        if scale < 1e-35:  # float32 is too coarse down here: code zero, and all of the row is residual
+            scale = np.float32(2.1 * largest + 1e-44)
+        residual = 0.0
+        for d in range(dim):
+            code = np.rint(np.float64(items_ND[n, d]) / np.float64(scale))
+            codes_ND[n, d] = np.int8(code)
+            rest = np.float64(items_ND[n, d]) - np.float64(scale) * code
+            residual += rest * rest
+        share = np.sqrt(residual) / (np.float64(scale) * np.sqrt(np.float64(dim)) / 2)
+        scales_N[n] = scale
+        levels_N[n] = np.uint8(min(np.ceil(share * (1 - 5e-7) * LEVELS), LEVELS))
+    return codes_ND, scales_N, levels_N
+
+
+def quantize_rows_reference(
+    items_ND: npt.NDArray[np.float32],
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """What `quantize_rows` computes, in NumPy."""
+    wide_ND = items_ND.astype(np.float64)
+    largest_N = np.abs(wide_ND).max(axis=1, initial=0)
+    scales_N = (largest_N / 127 * (1 + 1e-6)).astype(np.float32)
+    coarse_N = scales_N < 1e-35
+    scales_N[coarse_N] = (2.1 * largest_N[coarse_N] + 1e-44).astype(np.float32)
+    scales_N[largest_N == 0] = 0
+    safe_N = np.where(scales_N > 0, scales_N, 1).astype(np.float64)
+    codes_ND = np.rint(wide_ND / safe_N[:, None])
+    residual_N = np.sqrt(np.square(wide_ND - safe_N[:, None] * codes_ND).sum(axis=1))
+    share_N = residual_N / (safe_N * np.sqrt(items_ND.shape[1]) / 2)
+    levels_N = np.minimum(np.ceil(share_N * (1 - 5e-7) * LEVELS), LEVELS)
+    return codes_ND.astype(np.int8), scales_N, levels_N.astype(np.uint8)
+
+
+@jit
+def int8_bounds(
+    codes_ND: Any, scales_N: Any, levels_N: Any, first: Any, coded_D: Any, facts_3: Any, lowers_n: Any, uppers_n: Any
+) -> None:
+    """Bounds of the scores of rows first .. first + len(lowers_n).
+
+    coded_D: int16 query codes, so small that D * 127 * max|code| < 2**31. facts_3: the query's unit, and the slope and
+    offset of the radius: |score - unit * scale * dot| <= scale * (slope * level + offset) + 1e-44.
+    """
+    dim = codes_ND.shape[1]
+    unit, slope, offset = facts_3[0], facts_3[1], facts_3[2]
+    for i in range(len(lowers_n)):
+        row_D = codes_ND[first + i]
+        dot = np.int32(0)
+        for d in range(dim):
+            dot += np.int32(row_D[d]) * np.int32(coded_D[d])
+        scale = np.float64(scales_N[first + i])
+        centre = unit * scale * np.float64(dot)
+        radius = scale * (slope * np.float64(levels_N[first + i]) + offset) + 1e-44
+        lowers_n[i] = centre - radius
+        uppers_n[i] = centre + radius
+
+
+def int8_bounds_reference(
+    codes_ND: npt.NDArray[np.int8],
+    scales_N: npt.NDArray[np.float32],
+    levels_N: npt.NDArray[np.uint8],
+    coded_D: npt.NDArray[np.int16],
+    facts_3: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """What `int8_bounds` computes over the whole table, in NumPy."""
+    unit, slope, offset = facts_3
+    dots_N = codes_ND.astype(np.int64) @ coded_D.astype(np.int64)
+    centre_N = unit * scales_N.astype(np.float64) * dots_N
+    radius_N = scales_N.astype(np.float64) * (slope * levels_N + offset) + 1e-44
+    return centre_N - radius_N, centre_N + radius_N
+
+
+def _scan_int8(
+    state: State,
+    codes_ND: Any,
+    scales_N: Any,
+    levels_N: Any,
+    coded_BD: Any,
+    facts_B3: Any,
+    items_ND: Any,
+    queries_BD: Any,
+    exclude_E: Any,
+    exclude_offsets: Any,
+    allowed_N: Any,
+) -> None:
+    """One streaming pass: scan s takes the s-th share of the rows, each block of rows serves every query."""
+    size, scans = len(codes_ND), len(state.heaps_SBK)
+    share = -(-size // scans)
+    for scan in prange(scans):
+        lowers, uppers = np.empty(_BLOCK), np.empty(_BLOCK)
+        last = min((scan + 1) * share, size)
+        for first in range(scan * share, last, _BLOCK):
+            count = min(_BLOCK, last - first)
+            lowers_n, uppers_n = lowers[:count], uppers[:count]
+            for b in range(len(coded_BD)):
+                int8_bounds(codes_ND, scales_N, levels_N, first, coded_BD[b], facts_B3[b], lowers_n, uppers_n)
+                excluded = exclude_E[exclude_offsets[b] : exclude_offsets[b + 1]]
+                offer(state, scan, b, lowers_n, uppers_n, first, items_ND, queries_BD[b], excluded, allowed_N)
+
+
+scan_int8 = jit(_scan_int8)
+scan_int8_parallel = jit_parallel(_scan_int8)
+
+
+@jit
+def offer_scores(
+    state: State,
+    scores_Bn: Any,
+    norms_N: Any,
+    facts_B2: Any,
+    first: Any,
+    items_ND: Any,
+    queries_BD: Any,
+    exclude_E: Any,
+    exclude_offsets: Any,
+    allowed_N: Any,
+) -> None:
+    """Offer a block of float32 matrix-product scores; facts_B2: radius = facts[0] * norm + facts[1]."""
+    size = scores_Bn.shape[1]
+    lowers, uppers = np.empty(_BLOCK), np.empty(_BLOCK)
+    for b in range(len(scores_Bn)):
+        slope, floor = facts_B2[b, 0], facts_B2[b, 1]
+        excluded = exclude_E[exclude_offsets[b] : exclude_offsets[b + 1]]
+        for start in range(0, size, _BLOCK):
+            count = min(_BLOCK, size - start)
+            for i in range(count):
+                score = np.float64(scores_Bn[b, start + i])
+                radius = slope * np.float64(norms_N[first + start + i]) + floor
+                lowers[i] = score - radius
+                uppers[i] = score + radius
+            offer(
+                state, 0, b, lowers[:count], uppers[:count], first + start, items_ND, queries_BD[b], excluded, allowed_N
+            )
+
+
+@jit
+def finish_all(state: State, items_ND: Any, queries_BD: Any, rows_BK: Any, scores_BK: Any) -> None:
+    """Merge the scans of every query and write its best k."""
+    for b in range(len(queries_BD)):
+        merge(state, b, items_ND, queries_BD[b])
+        finish(state, b, items_ND, queries_BD[b], rows_BK[b], scores_BK[b])
