@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-__all__ = ["Progress", "say", "step"]
+__all__ = ["Progress", "format_table", "say", "step"]
 
 
 def say(message: str) -> None:
@@ -22,6 +22,17 @@ def step(name: str) -> Iterator[None]:
     say(f"{name} ...")
     yield
     say(f"{name}: {time.perf_counter() - start:.1f} s")
+
+
+def format_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned under their headers: the first to the left, the others to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(headers, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        aligned = [c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
+        return "  ".join(aligned).rstrip()
+
+    return "\n".join([line(headers), "  ".join("-" * width for width in widths), *map(line, rows)])
 
 
 class Progress:

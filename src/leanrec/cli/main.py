@@ -1,0 +1,99 @@
+"""The command `leanrec`: verbs are imported when they are asked for, and every failure ends in one sentence.
+
+Exit codes: 0 done; 1 a fault of leanrec itself; 2 the input or the command line is wrong; 3 the machine lacks
+something; 4 a promise could not be kept or decided; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+from cyclopts.exceptions import UnusedCliTokensError
+
+from leanrec import __version__
+from leanrec.core.console import say
+from leanrec.core.errors import LeanrecError
+
+__all__ = ["VERBS", "main", "run"]
+
+VERBS = (
+    "quickstart", "prepare", "train", "evaluate", "recommend", "compress", "verify", "serve", "models", "doctor",
+)  # fmt: skip
+
+app = App(
+    name="leanrec",
+    help="Large recommenders, made lean and served fast, with numbers for what every step costs and buys.",
+    version=__version__,
+    help_format="plaintext",
+    suppress_keyboard_interrupt=False,
+)
+for _number, _verb in enumerate(VERBS):
+    app.command(f"leanrec.cli.{_verb}:{_verb}", name=_verb, sort_key=_number)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command line and return its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in app.help_flags:
+        for verb in VERBS:
+            app[verb]  # imported, so that the list of verbs can say what each does
+    try:
+        code = app(arguments, print_error=False, exit_on_error=False, verbose=False, result_action="return_value")
+        return int(code or 0)
+    except CycloptsError as error:
+        say(f"leanrec: {_sentence(error)}")
+        return 2
+    except LeanrecError as error:
+        say(f"leanrec: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        say("leanrec: interrupted" + ("; run it again with --resume to go on" if arguments[:1] == ["train"] else ""))
+        return 130
+    except MemoryError:
+        say("leanrec: this machine has not enough memory for that: use less data, a smaller model or a larger machine")
+        return 3
+    except BrokenPipeError:
+        _abandon_stdout()
+        return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE):
+            return _fault(error, arguments)
+        where = f" ({error.filename})" if error.filename else ""
+        say(f"leanrec: the machine lacks something: {error.strerror}{where}")
+        return 3
+    except Exception as error:
+        return _fault(error, arguments)
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    sys.exit(run())
+
+
+def _sentence(error: CycloptsError) -> str:
+    """What is wrong with the command line, in one line, and where to look it up."""
+    if isinstance(error, UnusedCliTokensError):
+        text = f"unexpected argument {' '.join(error.unused_tokens or [])!r}."
+    else:
+        text = " ".join(str(error).split())
+    chain = " ".join(["leanrec", *(error.command_chain or [])])
+    return f"{text[:1].lower()}{text[1:]} See: {chain} --help"
+
+
+def _abandon_stdout() -> None:
+    """The reader of standard output went away: keep Python from complaining when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fault(error: BaseException, arguments: Sequence[str]) -> int:
+    from leanrec.cli.faults import write_report
+
+    path = write_report(error, arguments)
+    say(
+        f"leanrec: a fault of leanrec itself ({type(error).__name__}: {error}); please attach {path} when you report it"
+    )
+    return 1

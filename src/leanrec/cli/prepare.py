@@ -1,0 +1,73 @@
+"""`leanrec prepare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from leanrec.cli.options import Json, Texts
+from leanrec.cli.output import emit
+
+__all__ = ["prepare"]
+
+
+def prepare(
+    events: str,
+    /,
+    *,
+    out: Path,
+    items: Path | None = None,
+    users: Path | None = None,
+    user_col: str = "user_id",
+    item_col: str = "item_id",
+    time_col: str = "timestamp",
+    value_col: str | None = None,
+    order_by: str | None = None,
+    split: Annotated[str, Parameter(metavar="RULE")] = "leave-one-out",
+    min_count: int = 1,
+    repeats: Literal["allowed", "excluded"] | None = None,
+    positive: str | None = None,
+    drop: Texts = (),
+    json: Json = False,
+) -> int:
+    """Turn a log of events into a data set: cleaned, encoded, split, with a report of every row dropped or repaired.
+
+    Args:
+        events: A file, a glob or a folder: Parquet, CSV, TSV, JSON Lines, Arrow, RecBole .inter.
+        out: The folder to write.
+        items: A table of items: item_id and any attributes, such as title.
+        users: A table of users: user_id and any attributes.
+        user_col: The column of user ids.
+        item_col: The column of item ids.
+        time_col: The column of times; it may be absent.
+        value_col: The column of values, such as ratings or quantities (default: value or rating, when there).
+        order_by: A column that orders events of the same user and time.
+        split: leave-one-out, time:0.8,0.1,0.1, ratio:0.8,0.1,0.1, users:0.8,0.1,0.1 or column:NAME.
+        min_count: Keep users and items with at least so many events, repeatedly.
+        repeats: Whether items a user has already had may be recommended (default: guessed from the data, and said).
+        positive: Keep only events that satisfy this, for instance 'value>=4'.
+        drop: What else to leave out: duplicates, bots.
+    """
+    from leanrec.jobs.prepare import PrepareJob, prepare_dataset
+
+    job = PrepareJob(
+        events=events,
+        out=str(out),
+        items=str(items) if items else None,
+        users=str(users) if users else None,
+        user_col=user_col,
+        item_col=item_col,
+        time_col=time_col,
+        value_col=value_col,
+        order_by=order_by,
+        split=split,
+        min_count=min_count,
+        repeats=repeats,
+        positive=positive,
+        drop=drop,
+    )
+    data = prepare_dataset(job)
+    found = {"data": str(out), "fingerprint": data.fingerprint, "report": data.report.to_dict()}
+    return emit(f"{data.report}\nwritten to {out}", found, json)

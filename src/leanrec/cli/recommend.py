@@ -1,0 +1,2 @@
+def recommend() -> int:
+    """X."""

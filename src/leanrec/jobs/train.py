@@ -1,0 +1,96 @@
+"""One model, one data set, one run folder: bundle, histories, checkpoints and what was asked for."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from leanrec.core.config import Config
+from leanrec.core.console import say, step
+from leanrec.core.errors import InputError
+from leanrec.core.files import atomic_write
+from leanrec.data.dataset import Dataset
+from leanrec.events.history import FolderHistory
+from leanrec.jobs.doctor import package_versions
+from leanrec.models import MODELS
+from leanrec.models.base import FitOptions
+from leanrec.runtime.recommender import Recommender
+
+__all__ = ["TrainJob", "fit_into", "train"]
+
+_OURS = ("bundle", "history", "checkpoints", "tensorboard", "run.json")
+
+
+class TrainJob(Config):
+    """What `leanrec train` is told."""
+
+    model: str
+    data: str
+    out: str
+    settings: dict[str, Any] = msgspec.field(default_factory=dict)
+    seed: int = 0
+    time_limit: float | None = None
+    """Seconds."""
+    refit: bool = False
+    resume: bool = False
+
+
+def train(job: TrainJob) -> Recommender:
+    """Fit the model into the run folder `job.out`; the run can be resumed after any interruption."""
+    MODELS[job.model](**job.settings)  # refuses an unknown model or setting before the data is touched
+    data = Dataset.load(job.data)
+    return fit_into(job, data)
+
+
+def fit_into(job: TrainJob, data: Dataset) -> Recommender:
+    """`train` with the data set already open."""
+    run = Path(job.out)
+    _open_run(run, job, data)
+    model = MODELS[job.model](**job.settings)
+    options = FitOptions(seed=job.seed, refit=job.refit, run=run, resume=job.resume, time_limit=job.time_limit)
+    with step(f"training {job.model} on {data.name}"):
+        recommender = model.fit_with(data, options)
+        FolderHistory.save(run / "history", data.users, data.items, data.known("test"))
+        recommender.save(run / "bundle")
+    return recommender
+
+
+def _open_run(run: Path, job: TrainJob, data: Dataset) -> None:
+    """Make the run folder, or check that it is the same run that goes on."""
+    record = {
+        "model": job.model,
+        "settings": job.settings,
+        "seed": job.seed,
+        "refit": job.refit,
+        "data": {"name": data.name, "fingerprint": data.fingerprint},
+    }
+    described = run / "run.json"
+    if job.resume:
+        _check_same_run(described, record)
+        return
+    if run.exists() and (not run.is_dir() or (any(run.iterdir()) and not described.exists())):
+        raise InputError(f"{run} exists and is not a run folder: choose another --out, or remove it")
+    if described.exists():
+        say(f"replacing the run in {run}")
+        for name in _OURS:
+            path = run / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    record["versions"] = package_versions()
+    atomic_write(described, msgspec.json.format(msgspec.json.encode(record), indent=1))
+
+
+def _check_same_run(described: Path, record: dict[str, Any]) -> None:
+    try:
+        before = msgspec.json.decode(described.read_bytes())
+    except (OSError, msgspec.DecodeError) as error:
+        raise InputError(f"{described.parent} holds no run to resume: leave --resume out") from error
+    plain = msgspec.to_builtins(record)
+    for key, value in plain.items():
+        if before.get(key) != value:
+            raise InputError(
+                f"{described.parent} was started with {key} {before.get(key)!r}, not {value!r}: "
+                "resume it with the same, or choose another --out"
+            )
