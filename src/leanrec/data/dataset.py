@@ -109,6 +109,14 @@ class Dataset:
         """(users) values in the layout of `train`, or None when there are none."""
         return self._beside_train(self.interactions.values, refit)
 
+    def known(self, on: Part) -> Jagged:
+        """(users) what is known of each user when they are asked about, oldest first: the histories of `cases`."""
+        events, split = self.interactions.items, self.interactions.split
+        is_target = self._targets(on)
+        if on == "valid":
+            return events.where((split == TRAIN) | (split == CONTEXT))
+        return events.where(~_from_first_on(is_target, events) if self.protocol.ordered else ~is_target)
+
     def cases(self, on: Part, users: Users = "all", *, include_seen: bool | None = None) -> Cases:
         """The users to judge on, with what is known of them and what they then did.
 
@@ -117,23 +125,13 @@ class Dataset:
         may not be recommended (`include_seen`, by default the protocol's `repeats`), those in the history do not count.
         Users without targets are left out.
         """
-        events, split = self.interactions.items, self.interactions.split
-        if on not in ("valid", "test"):
-            raise InputError(f"on={on!r}: cases are drawn from 'valid' or 'test'")
-        label = VALID if on == "valid" else TEST
-        is_target = split == label
-        if on == "valid":
-            known = (split == TRAIN) | (split == CONTEXT)
-        elif self.protocol.ordered:
-            known = ~_from_first_on(is_target, events)
-        else:
-            known = ~is_target
+        events, is_target = self.interactions.items, self._targets(on)
         repeats = self.protocol.repeats if include_seen is None else include_seen
         targets = _distinct(events.where(is_target))
         rows = np.flatnonzero(targets.lengths)
         if users != "all":
             rows = rows[self.certify[rows] == (users == "certify")]
-        histories, targets = events.where(known).take(rows), targets.take(rows)
+        histories, targets = self.known(on).take(rows), targets.take(rows)
         if not repeats:
             targets = _without(targets, histories, len(self.items))
             kept = np.flatnonzero(targets.lengths)
@@ -183,6 +181,11 @@ class Dataset:
             user_attributes=user_attributes,
             fingerprint=header.fingerprint,
         )
+
+    def _targets(self, on: Part) -> npt.NDArray[np.bool_]:
+        if on not in ("valid", "test"):
+            raise InputError(f"on={on!r}: cases are drawn from 'valid' or 'test'")
+        return self.interactions.split == (VALID if on == "valid" else TEST)
 
     def _trained(self, refit: bool) -> npt.NDArray[np.bool_]:
         split = self.interactions.split
