@@ -4,7 +4,16 @@ A message is one sentence that names the thing (file, key, row, value), what is 
 Anything else that escapes is a fault of leanrec itself (exit code 1).
 """
 
-__all__ = ["BundleError", "ConfigError", "InputError", "LeanrecError", "MachineError", "MissingExtra", "PromiseError"]
+__all__ = [
+    "BundleError",
+    "ConfigError",
+    "InputError",
+    "LeanrecError",
+    "MachineError",
+    "MissingExtra",
+    "PromiseError",
+    "StorageError",
+]
 
 
 class LeanrecError(Exception):
@@ -31,6 +40,10 @@ class MachineError(LeanrecError):
     """The machine lacks something: disk, memory, a free port."""
 
     exit_code = 3
+
+
+class StorageError(MachineError):
+    """Something could not be made durable, or could not be read back; nothing of it was acknowledged."""
 
 
 class MissingExtra(MachineError):

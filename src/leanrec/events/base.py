@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from typing import Self
 
 import msgspec
 
@@ -24,11 +26,20 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventStore(ABC):
-    """Durable, append-only log of events with erasure by user."""
+    """Durable, append-only log of events with erasure by user; every method is safe from many threads."""
+
+    @classmethod
+    @abstractmethod
+    def from_url(cls, url: str) -> Self:
+        """The store a URL names, created when it is not there yet."""
 
     @abstractmethod
+    def submit(self, events: Sequence[Event]) -> Future[tuple[int, int]]:
+        """`append` without waiting. An event that cannot be stored at all is an InputError, raised here."""
+
     def append(self, events: Sequence[Event]) -> tuple[int, int]:
-        """(accepted, duplicates), returned only after the accepted events are on disk; safe from many threads."""
+        """(accepted, duplicates), returned only after the accepted events are on disk; else StorageError."""
+        return self.submit(events).result()
 
     @abstractmethod
     def of_user(self, user_id: Id, limit: int = 1000) -> list[Event]:
@@ -40,7 +51,7 @@ class EventStore(ABC):
 
     @abstractmethod
     def erase(self, user_id: Id) -> int:
-        """Remove a user's events, on disk when it returns; how many there were."""
+        """Remove a user's events, without a trace on disk when it returns; how many there were."""
 
     @abstractmethod
     def close(self) -> None:
@@ -52,7 +63,7 @@ class HistoryStore(ABC):
 
     @abstractmethod
     def get(self, user_id: Id) -> Sequence[Id] | None:
-        """The user's item ids, oldest first; None for an unknown user."""
+        """The user's item ids, oldest first; None for an unknown user. Text stands for a whole number where ids are."""
 
     @abstractmethod
     def users(self) -> list[Id]:

@@ -1,0 +1,310 @@
+"""Events in one SQLite file: write-ahead log, an fsync before every answer, many callers sharing one commit.
+
+Each row carries a CRC of its content, checked whenever it is read. After a failed commit the connection is thrown
+away: its pages may be lost though the kernel calls them clean. The next write reopens the file and moves everything
+that was acknowledged out of the log into the main file (checkpoint, fsync, log cut to nothing), so that whatever is
+acknowledged later lies on pages written after the failure.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from leanrec.core.errors import ConfigError, InputError, StorageError
+from leanrec.core.files import disk_errors, sync_folder
+from leanrec.core.ids import Id
+from leanrec.events.base import Event, EventStore
+
+__all__ = ["SqliteStore"]
+
+_APPLICATION = 0x6C726576  # "lrev", in the header of the file
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY, event_id TEXT NOT NULL UNIQUE, user_id ANY NOT NULL, item_id ANY NOT NULL,
+    event TEXT NOT NULL, timestamp REAL NOT NULL, value REAL, crc INTEGER NOT NULL
+) STRICT;
+CREATE INDEX events_of_user ON events (user_id, timestamp);
+"""
+_INSERT = """INSERT INTO events (event_id, user_id, item_id, event, timestamp, value, crc) VALUES (?, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT (event_id) DO NOTHING"""
+_COLUMNS = "seq, event_id, user_id, item_id, event, timestamp, value, crc"
+_SCAN_ROWS = 1000
+_QUICK_CHECK_BYTES = 64 << 20
+_encoder = msgspec.msgpack.Encoder()
+
+Row = tuple[str, Id, Id, str, float, float | None, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Something to do inside the next transaction; the future ends after it is durable."""
+
+    work: Callable[[sqlite3.Connection], Any]
+    future: Future[Any]
+    scrub: bool = False
+    """Leave no trace on disk of what was deleted before the future ends."""
+
+
+class SqliteStore(EventStore):
+    """One writer thread commits whatever has gathered; readers see what is committed."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock = threading.Condition()
+        self._waiting: list[_Task] = []
+        self._closed = False
+        self._read_lock = threading.Lock()
+        self._reader: sqlite3.Connection | None = None
+        with disk_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._writer: sqlite3.Connection | None = self._open()
+            with disk_errors(self.path):
+                sync_folder(self.path.parent)
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+        self._thread = threading.Thread(target=self._write_loop, name="event-writer", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        path = url.removeprefix("sqlite:///")
+        if path == url or not path:
+            raise ConfigError(
+                f"{url!r} names no file: write it like sqlite:///events.sqlite or sqlite:////var/ev.sqlite"
+            )
+        return cls(path)
+
+    # ---- what callers see
+
+    def submit(self, events: Sequence[Event]) -> Future[tuple[int, int]]:
+        rows = [_row(event) for event in events]
+
+        def insert(connection: sqlite3.Connection) -> tuple[int, int]:
+            accepted = connection.executemany(_INSERT, rows).rowcount if rows else 0
+            return accepted, len(rows) - accepted
+
+        return self._enqueue(insert)
+
+    def erase(self, user_id: Id) -> int:
+        user_id = _id(user_id)
+
+        def delete(connection: sqlite3.Connection) -> int:
+            return connection.execute("DELETE FROM events WHERE user_id = ?", (user_id,)).rowcount
+
+        erased: int = self._enqueue(delete, scrub=True).result()
+        return erased
+
+    def of_user(self, user_id: Id, limit: int = 1000) -> list[Event]:
+        query = f"SELECT {_COLUMNS} FROM events WHERE user_id = ? ORDER BY timestamp DESC, seq DESC LIMIT ?"
+        return [self._event(row) for row in reversed(self._read(query, (_id(user_id), limit)))]
+
+    def scan(self) -> Iterator[Event]:
+        # In short reads, so that a slow consumer never holds back a checkpoint.
+        query, last = f"SELECT {_COLUMNS} FROM events WHERE seq > ? ORDER BY seq LIMIT {_SCAN_ROWS}", -1
+        while rows := self._read(query, (last,)):
+            yield from (self._event(row) for row in rows)
+            last = rows[-1][0]
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._lock.notify()
+        self._thread.join()
+
+    # ---- the writer thread
+
+    def _enqueue(self, work: Callable[[sqlite3.Connection], Any], *, scrub: bool = False) -> Future[Any]:
+        task = _Task(work, Future(), scrub)
+        with self._lock:
+            if self._closed:
+                raise StorageError("the event store is closed")
+            self._waiting.append(task)
+            self._lock.notify()
+        return task.future
+
+    def _write_loop(self) -> None:
+        while True:
+            with self._lock:
+                while not self._waiting and not self._closed:
+                    self._lock.wait()
+                group, self._waiting = self._waiting, []
+            if not group:
+                break
+            self._commit([task for task in group if task.future.set_running_or_notify_cancel()])
+        self._drop_reader()
+        self._drop_writer()
+
+    def _commit(self, group: list[_Task]) -> None:
+        """One transaction for the whole group; either all of it is durable, or nobody is told that it is."""
+        try:
+            if self._writer is None:
+                self._writer = self._open()
+            self._writer.execute("BEGIN IMMEDIATE")
+            results = [task.work(self._writer) for task in group]
+            self._writer.execute("COMMIT")
+        except Exception as error:
+            self._drop_writer()
+            _fail(group, self._explain(error))
+            return
+        scrubs = [task for task in group if task.scrub]
+        try:
+            if scrubs:
+                self._scrub(self._writer)
+        except sqlite3.Error as error:
+            self._drop_writer()
+            _fail(scrubs, self._explain(error))
+        for task, result in zip(group, results, strict=True):
+            if not task.future.done():
+                task.future.set_result(result)
+
+    def _scrub(self, writer: sqlite3.Connection) -> None:
+        # secure_delete zeroes deleted rows, but a page split may have left an older copy in a gap of another page;
+        # only a rewrite of the file is sure to have none. The log holds old pages too, so it is cut to nothing.
+        with self._read_lock:
+            writer.execute("VACUUM")
+            _truncate_log(writer)
+
+    # ---- connections
+
+    def _open(self) -> sqlite3.Connection:
+        log = Path(f"{self.path}-wal")
+        unclean = log.exists() and log.stat().st_size > 0
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = ON")
+            self._check_format(connection)
+            with self._read_lock:
+                _truncate_log(connection)
+            if unclean:
+                self._check_content(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _check_format(self, connection: sqlite3.Connection) -> None:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if application != _APPLICATION and (application or tables):
+            raise InputError(f"{self.path} is an SQLite file of something else: name another file for the events")
+        if version > _VERSION:
+            raise InputError(f"{self.path} was written by a newer leanrec (format {version}): update leanrec")
+        if not tables:
+            connection.executescript(
+                f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_VERSION}; COMMIT;"
+            )
+
+    def _check_content(self, connection: sqlite3.Connection) -> None:
+        """After an unclean end: the newest rows, and the whole file where that is quick."""
+        for row in connection.execute(f"SELECT {_COLUMNS} FROM events ORDER BY seq DESC LIMIT {_SCAN_ROWS}"):
+            self._event(row)
+        if self.path.stat().st_size <= _QUICK_CHECK_BYTES:
+            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise self._damaged(verdict)
+
+    def _read(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        try:
+            with self._read_lock:
+                if self._reader is None:
+                    self._reader = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5)
+                    self._reader.execute("PRAGMA query_only = ON")
+                return self._reader.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            self._drop_reader()
+            raise self._explain(error) from error
+
+    def _drop_reader(self) -> None:
+        with self._read_lock:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+
+    def _drop_writer(self) -> None:
+        if self._writer is not None:
+            # The error that matters is already known; closing may meet it again.
+            _quietly(self._writer.close)
+            self._writer = None
+
+    # ---- rows and errors
+
+    def _event(self, row: tuple[Any, ...]) -> Event:
+        seq, *content, crc = row
+        if _crc(content) != crc:
+            raise self._damaged(f"the checksum of event number {seq} does not fit")
+        event_id, user_id, item_id, event, timestamp, value = content
+        return Event(event_id=event_id, user_id=user_id, item_id=item_id, event=event, timestamp=timestamp, value=value)
+
+    def _damaged(self, what: str) -> StorageError:
+        return StorageError(f"the event store {self.path} is damaged ({what}): restore it, or move it aside")
+
+    def _explain(self, error: Exception) -> StorageError:
+        code = getattr(error, "sqlite_errorname", "") or ""
+        if code == "SQLITE_FULL":
+            return StorageError(f"no space left on the disk that holds {self.path}: free some and send again")
+        if code.startswith("SQLITE_IOERR"):
+            return StorageError(f"the disk that holds {self.path} reports an input/output error ({code})")
+        if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            return self._damaged(str(error))
+        if isinstance(error, StorageError):
+            return error
+        return StorageError(f"the event store {self.path} cannot be used: {error}")
+
+
+def _truncate_log(connection: sqlite3.Connection) -> None:
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise sqlite3.OperationalError("another process is reading it, so its log cannot be cut")
+
+
+def _fail(tasks: Iterable[_Task], error: StorageError) -> None:
+    for task in tasks:
+        task.future.set_exception(error)
+
+
+def _quietly(close: Callable[[], None]) -> None:
+    try:
+        close()
+    except sqlite3.Error:
+        return
+
+
+def _crc(content: Sequence[Any]) -> int:
+    return zlib.crc32(_encoder.encode(content))
+
+
+def _row(event: Event) -> Row:
+    """What is stored of an event; refused here, in the caller's thread, when SQLite could not hold it."""
+    if not isinstance(event.event_id, str):
+        raise InputError(f"event_id {event.event_id!r} must be text")
+    event_id, user_id, item_id = event.event_id, _id(event.user_id), _id(event.item_id)
+    # Adding 0.0 makes -0.0 the 0.0 that SQLite will give back.
+    timestamp, value = event.timestamp + 0.0, None if event.value is None else event.value + 0.0
+    if not math.isfinite(timestamp) or not math.isfinite(value or 0.0):
+        raise InputError(f"event {event_id!r}: timestamp and value must be finite numbers")
+    try:
+        crc = _crc((event_id, user_id, item_id, event.event, timestamp, value))
+    except UnicodeEncodeError as error:
+        raise InputError(f"event {event_id!r} holds text that is not valid Unicode") from error
+    return event_id, user_id, item_id, event.event, timestamp, value, crc
+
+
+def _id(identity: Id) -> Id:
+    if isinstance(identity, int) and not -(2**63) <= identity < 2**63:
+        raise InputError(f"the id {identity} does not fit 64 bits")
+    return identity
