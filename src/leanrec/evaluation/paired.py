@@ -1,0 +1,74 @@
+"""Two models on the same users: the difference, how sure it is, and what may be said of it."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from leanrec.core.errors import InputError
+from leanrec.evaluation.intervals import Resampled, method_for
+
+__all__ = ["Paired", "compare"]
+
+
+class Paired(msgspec.Struct, frozen=True, kw_only=True):
+    """`model` against `baseline` on one metric and the same users; differences are model - baseline.
+
+    relative: difference / baseline, None when the baseline is or may well be zero. verdict: `better` or `worse` when
+    the 95 % interval leaves out zero, else `undecided`.
+    """
+
+    metric: str
+    model: str
+    baseline: str
+    users: int
+    difference: float
+    interval: tuple[float, float]
+    relative: float | None
+    relative_interval: tuple[float, float] | None
+    verdict: str
+    method: str
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        share = ""
+        if self.relative is not None and self.relative_interval is not None:
+            ends = f"{100 * self.relative_interval[0]:+.1f} % to {100 * self.relative_interval[1]:+.1f} %"
+            share = f", {100 * self.relative:+.1f} % ({ends})"
+        said = {"better": "better than", "worse": "worse than", "undecided": "not told apart from"}[self.verdict]
+        change = f"{self.difference:+.4f} [{low:+.4f}, {high:+.4f}]"
+        return f"{self.metric}: {self.model} is {said} {self.baseline}: {change}{share}, {self.users:,} users"
+
+
+def compare(
+    baseline_B: npt.NDArray[np.float64],
+    model_B: npt.NDArray[np.float64],
+    *,
+    metric: str = "",
+    baseline: str = "baseline",
+    model: str = "model",
+    seed: int = 0,
+) -> Paired:
+    """Paired comparison of (B,) values in [0, 1] of the same users in the same order; more is better."""
+    if baseline_B.shape != model_B.shape or baseline_B.ndim != 1 or not len(baseline_B):
+        raise InputError(
+            f"{model} and {baseline} cannot be paired on {metric or 'this metric'}: they have {len(model_B)} and "
+            f"{len(baseline_B)} users; evaluate both on the same users"
+        )
+    resampled = Resampled(np.stack([baseline_B, model_B], axis=1), seed=seed)
+    before, after = resampled.means_M.tolist()
+    low, high = resampled.difference(1, 0)
+    ratio = resampled.ratio(1, 0)
+    return Paired(
+        metric=metric,
+        model=model,
+        baseline=baseline,
+        users=len(baseline_B),
+        difference=after - before,
+        interval=(max(low, -1.0), min(high, 1.0)),
+        relative=after / before - 1 if before > 0 else None,
+        relative_interval=None if ratio is None else (ratio[0] - 1, ratio[1] - 1),
+        verdict="better" if low > 0 else "worse" if high < 0 else "undecided",
+        method=method_for(len(baseline_B)),
+    )
