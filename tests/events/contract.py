@@ -21,7 +21,7 @@ class EventStoreContract:
     def open(self, folder: Path) -> EventStore:
         raise NotImplementedError
 
-    @pytest.fixture()
+    @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[EventStore]:
         store = self.open(tmp_path)
         yield store

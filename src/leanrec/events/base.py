@@ -63,7 +63,11 @@ class HistoryStore(ABC):
 
     @abstractmethod
     def get(self, user_id: Id) -> Sequence[Id] | None:
-        """The user's item ids, oldest first; None for an unknown user. Text stands for a whole number where ids are."""
+        """The user's item ids, oldest first; None for an unknown user. Text is taken as `parse` takes it."""
+
+    @abstractmethod
+    def parse(self, text: str) -> Id:
+        """The user id that a piece of text (from JSON, a URL or the command line) stands for."""
 
     @abstractmethod
     def users(self) -> list[Id]:

@@ -50,6 +50,9 @@ class FolderHistory(HistoryStore):
         row = self._row(user_id)
         return None if row < 0 else self.item_vocabulary.ids(self.histories[row])
 
+    def parse(self, text: str) -> Id:
+        return self.user_vocabulary.parse(text)
+
     @cached_property
     def user_vocabulary(self) -> Vocabulary:
         """Ids of the users, by row of `histories`."""
@@ -77,8 +80,7 @@ class FolderHistory(HistoryStore):
         return True
 
     def _row(self, user_id: Id) -> int:
-        users = self.user_vocabulary
-        return users.row(users.parse(user_id) if isinstance(user_id, str) else user_id)
+        return self.user_vocabulary.row(self.parse(user_id) if isinstance(user_id, str) else user_id)
 
     def _load(self) -> None:
         self._users, self._items, tensors = (
