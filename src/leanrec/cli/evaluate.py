@@ -1,2 +1,36 @@
-def evaluate() -> int:
-    """X."""
+"""`leanrec evaluate`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from leanrec.cli.options import Cuts, DataFolder, Json
+from leanrec.cli.output import emit
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    *models: Annotated[str, Parameter(name="BUNDLE_OR_TABLE", required=True)],
+    data: DataFolder,
+    on: Literal["test", "valid"] = "test",
+    k: Cuts = (10,),
+    include_seen: Annotated[
+        bool | None, Parameter(name="--include-seen", negative="--exclude-seen", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Measure recommenders on held-out events, with the popularity baselines after them.
+
+    Args:
+        models: Bundles, run folders, or tables of recommendations (user_id, item_id, and rank or score).
+        on: The part of the data to answer for.
+        k: Lengths of the list.
+        include_seen: Whether items a user has already had may be answered (default: as the data set says).
+    """
+    from leanrec.jobs.evaluate import EvaluateJob, evaluate_models
+
+    found = evaluate_models(EvaluateJob(models=models, data=str(data), on=on, k=k, include_seen=include_seen))
+    return emit(str(found), found.to_dict(), json)

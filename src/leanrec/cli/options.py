@@ -44,7 +44,12 @@ Seconds = Annotated[float | None, Parameter(converter=_seconds, n_tokens=1, meta
 Texts = Annotated[
     tuple[str, ...], Parameter(converter=_texts, n_tokens=1, negative=(), metavar="A,B,...", show_default=False)
 ]
-Cuts = Annotated[tuple[int, ...], Parameter(converter=_cuts, n_tokens=1, negative=(), metavar="K,K,...")]
+Cuts = Annotated[
+    tuple[int, ...],
+    Parameter(
+        converter=_cuts, n_tokens=1, negative=(), metavar="K,K,...", show_default=lambda ks: ",".join(map(str, ks))
+    ),
+]
 Settings = Annotated[
     tuple[str, ...], Parameter(name="--set", n_tokens=1, negative=(), metavar="KEY=VALUE", show_default=False)
 ]

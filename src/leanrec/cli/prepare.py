@@ -20,16 +20,17 @@ def prepare(
     out: Path,
     items: Path | None = None,
     users: Path | None = None,
-    user_col: str = "user_id",
-    item_col: str = "item_id",
-    time_col: str = "timestamp",
+    user_col: str | None = None,
+    item_col: str | None = None,
+    time_col: str | None = None,
     value_col: str | None = None,
     order_by: str | None = None,
     split: Annotated[str, Parameter(metavar="RULE")] = "leave-one-out",
-    min_count: int = 1,
+    min_count: int = 0,
     repeats: Literal["allowed", "excluded"] | None = None,
     positive: str | None = None,
     drop: Texts = (),
+    seed: int = 0,
     json: Json = False,
 ) -> int:
     """Turn a log of events into a data set: cleaned, encoded, split, with a report of every row dropped or repaired.
@@ -39,9 +40,9 @@ def prepare(
         out: The folder to write.
         items: A table of items: item_id and any attributes, such as title.
         users: A table of users: user_id and any attributes.
-        user_col: The column of user ids.
-        item_col: The column of item ids.
-        time_col: The column of times; it may be absent.
+        user_col: The column of user ids (default: user_id).
+        item_col: The column of item ids (default: item_id).
+        time_col: The column of times (default: timestamp, when there).
         value_col: The column of values, such as ratings or quantities (default: value or rating, when there).
         order_by: A column that orders events of the same user and time.
         split: leave-one-out, time:0.8,0.1,0.1, ratio:0.8,0.1,0.1, users:0.8,0.1,0.1 or column:NAME.
@@ -49,6 +50,7 @@ def prepare(
         repeats: Whether items a user has already had may be recommended (default: guessed from the data, and said).
         positive: Keep only events that satisfy this, for instance 'value>=4'.
         drop: What else to leave out: duplicates, bots.
+        seed: What is drawn at random follows from it: validation parts, held-out users, who only certifies.
     """
     from leanrec.jobs.prepare import PrepareJob, prepare_dataset
 
@@ -67,6 +69,7 @@ def prepare(
         repeats=repeats,
         positive=positive,
         drop=drop,
+        seed=seed,
     )
     data = prepare_dataset(job)
     found = {"data": str(out), "fingerprint": data.fingerprint, "report": data.report.to_dict()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from leanrec.core.config import Config
+from leanrec.core.config import Config, to_dict
 from leanrec.core.console import step
 from leanrec.data.dataset import Dataset
 from leanrec.data.prepare import prepare
@@ -17,20 +17,22 @@ class PrepareJob(Config):
     out: str
     items: str | None = None
     users: str | None = None
-    user_col: str = "user_id"
-    item_col: str = "item_id"
-    time_col: str = "timestamp"
+    user_col: str | None = None
+    item_col: str | None = None
+    time_col: str | None = None
     value_col: str | None = None
     order_by: str | None = None
     split: str = "leave-one-out"
-    min_count: int = 1
+    min_count: int = 0
     repeats: str | None = None
     positive: str | None = None
     drop: tuple[str, ...] = ()
+    seed: int = 0
 
 
 def prepare_dataset(job: PrepareJob) -> Dataset:
     """Read, clean, encode and split the log; the data set is complete in `job.out` when this returns."""
-    settings = {field: getattr(job, field) for field in job.__struct_fields__ if field != "events"}
-    with step(f"preparing {job.events}"):
-        return prepare(job.events, **settings)
+    settings = to_dict(job)
+    events = settings.pop("events")
+    with step(f"preparing {events}"):
+        return prepare(events, **settings)

@@ -1,5 +1,7 @@
 """One file a model: its configuration and how it wires nn/ together. `MODELS` names them all."""
 
+from typing import Any
+
 from leanrec.core.registry import Entry, Registry
 from leanrec.models.base import Model
 
@@ -15,3 +17,11 @@ MODELS: Registry[Model] = Registry(
         "esasrec": Entry("leanrec.models.esasrec:ESASRec", "LiGR transformer with sampled softmax", "train"),
     },
 )
+
+
+def __getattr__(name: str) -> Any:
+    """The models as classes too: `models.ESASRec` is `MODELS["esasrec"]`."""
+    classes = {entry.target.partition(":")[2]: key for key, entry in MODELS.entries.items()}
+    if name not in classes:
+        raise AttributeError(f"leanrec.models has no {name!r}; there are: {', '.join(classes)}")
+    return MODELS[classes[name]]

@@ -1,0 +1,60 @@
+"""Recommenders and tables of recommendations against held-out events, with the baselines always beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from leanrec.core.config import Config
+from leanrec.core.console import say, step
+from leanrec.core.errors import InputError
+from leanrec.data.dataset import Dataset
+from leanrec.data.readers import read_table
+from leanrec.evaluation.evaluate import Results, evaluate
+from leanrec.models import MODELS
+from leanrec.runtime.recommender import Recommender
+
+__all__ = ["BASELINES", "EvaluateJob", "evaluate_models", "fit_baselines"]
+
+BASELINES = ("popular", "popular-recent")
+
+
+class EvaluateJob(Config):
+    """What `leanrec evaluate` is told."""
+
+    models: tuple[str, ...]
+    """Bundles, run folders, or tables of recommendations (user_id, item_id, and rank or score)."""
+    data: str
+    on: Literal["test", "valid"] = "test"
+    k: tuple[int, ...] = (10,)
+    include_seen: bool | None = None
+
+
+def evaluate_models(job: EvaluateJob) -> Results:
+    """Everything named in the job, in its order, then the baselines."""
+    data = Dataset.load(job.data)
+    models = {name: _open_model(name) for name in job.models}
+    models |= fit_baselines(data, refit=job.on == "test")
+    with step(f"evaluating {len(models)} models on {data.name}"):
+        return evaluate(models, data, on=job.on, k=job.k, include_seen=job.include_seen)
+
+
+def fit_baselines(data: Dataset, *, refit: bool) -> dict[str, Any]:
+    """The popularity baselines this data set allows. refit: they may use the validation part too, which tunes nothing."""
+    fitted: dict[str, Any] = {}
+    for name in BASELINES:
+        try:
+            fitted[name] = MODELS[name]().fit(data, refit=refit)
+        except InputError as error:
+            say(f"no {name} baseline: {error}")
+    return fitted
+
+
+def _open_model(name: str) -> Any:
+    path = Path(name)
+    if path.is_dir():
+        return Recommender.load(path)
+    if path.is_file():
+        table, _ = read_table(path)
+        return table
+    raise InputError(f"{name} is neither a bundle, a run folder nor a table of recommendations: it does not exist")
