@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-__all__ = ["jit", "jit_parallel", "prange"]
+__all__ = ["jit", "jit_fast", "jit_fast_inline", "jit_parallel", "prange"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 prange = numba.prange
@@ -21,3 +21,16 @@ def jit(function: F) -> F:
 def jit_parallel(function: F) -> F:
     """As `jit`, with `prange` loops spread over the threads of the process."""
     return cast("F", numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")(function))
+
+
+_REORDER = {"reassoc", "contract", "arcp", "nsz"}
+
+
+def jit_fast(function: F) -> F:
+    """As `jit`, with floating-point sums reordered so that they vectorise; infinities and NaN keep their meaning."""
+    return cast("F", numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_REORDER)(function))
+
+
+def jit_fast_inline(function: F) -> F:
+    """As `jit_fast`, for a helper that callers inline."""
+    return cast("F", numba.njit(nogil=True, error_model="numpy", fastmath=_REORDER, inline="always")(function))

@@ -1,0 +1,69 @@
+"""Cutting sequences into windows and packing windows into rows of equal length."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from leanrec.kernels.jit import jit
+
+__all__ = ["fill_rows", "pack_windows"]
+
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+
+
+@jit
+def pack_windows(lengths_W: I64, row_length: int) -> tuple[I64, I64, int]:
+    """Best-fit decreasing: the row and the first slot of each window, and the number of rows.
+
+    lengths_W: 1..row_length each. The cost is W x row_length at worst; rows end up nearly full.
+    """
+    windows = len(lengths_W)
+    order = np.argsort(-lengths_W, kind="mergesort")
+    row_W = np.empty(windows, np.int64)
+    start_W = np.empty(windows, np.int64)
+    # rows with `room` free slots form a linked list: head[room] -> row -> next[row] -> ...
+    head = np.full(row_length + 1, -1, np.int64)
+    chain = np.empty(windows, np.int64)
+    rows = 0
+    for at in order:
+        length = lengths_W[at]
+        room = length
+        while room <= row_length and head[room] < 0:
+            room += 1
+        if room > row_length:
+            row, room = rows, row_length
+            rows += 1
+        else:
+            row = head[room]
+            head[room] = chain[row]
+        row_W[at] = row
+        start_W[at] = row_length - room
+        left = room - length
+        chain[row] = head[left]
+        head[left] = row
+    return row_W, start_W, rows
+
+
+@jit
+def fill_rows(
+    values_T: I32, first_W: I64, lengths_W: I64, row_W: I64, start_W: I64,
+    items_RL: I32, segment_RL: I64, position_RL: I64, slots_T: I64, targets_T: I32,
+) -> None:  # fmt: skip
+    """Write each window's inputs into its slots, and list the slots with the item that comes next after each.
+
+    Window w reads values[first], ..., values[first + length]: `length` inputs, each with its successor as target.
+    items and segment are prefilled with 0 and -1.
+    """
+    width = items_RL.shape[1]
+    t = 0
+    for w in range(len(first_W)):
+        row, start = row_W[w], start_W[w]
+        for i in range(lengths_W[w]):
+            items_RL[row, start + i] = values_T[first_W[w] + i]
+            segment_RL[row, start + i] = w
+            position_RL[row, start + i] = i
+            slots_T[t] = row * width + start + i
+            targets_T[t] = values_T[first_W[w] + i + 1]
+            t += 1

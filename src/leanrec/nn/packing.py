@@ -1,0 +1,32 @@
+"""Sequences of different lengths packed into rows without padding waste; attention sees only its own sequence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Packed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """R rows of L slots that hold several sequences each, end to end.
+
+    segment_RL: which sequence of its row a slot belongs to, -1 where the slot is empty. position_RL: place in its own
+    sequence, from 0. Both int64. When every row holds exactly one full sequence, `uniform` is True.
+    """
+
+    segment_RL: Tensor
+    position_RL: Tensor
+    uniform: bool = False
+
+    def attention_mask(self) -> Tensor | None:
+        """(R, 1, L, L) bool, True where a query slot may look at a key slot; None when plain causal masking does."""
+        if self.uniform:
+            return None
+        length = self.segment_RL.shape[1]
+        same = self.segment_RL[:, :, None] == self.segment_RL[:, None, :]
+        causal = torch.ones(length, length, dtype=torch.bool, device=same.device).tril()
+        return (same & causal)[:, None]

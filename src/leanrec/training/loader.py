@@ -1,0 +1,116 @@
+"""Batches of packed next-item sequences, made in a thread ahead of the step that uses them."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from leanrec.core.jagged import Jagged
+from leanrec.kernels.packing import fill_rows, pack_windows
+
+__all__ = ["Batch", "SequenceLoader"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Packed inputs (see nn.packing.Packed) and T predictions: `targets_T` follow the flat slots `slots_T`."""
+
+    items_RL: npt.NDArray[np.int32]
+    segment_RL: npt.NDArray[np.int64]
+    position_RL: npt.NDArray[np.int64]
+    slots_T: npt.NDArray[np.int64]
+    targets_T: npt.NDArray[np.int32]
+    uniform: bool
+    negatives_n: npt.NDArray[np.int32]
+    step: int
+
+
+class SequenceLoader:
+    """Cuts each user's sequence into windows, shuffles them, packs about `batch_tokens` predictions into a batch.
+
+    A history longer than the window is cut at a phase that changes every epoch, so all of its events are learned from.
+    Everything drawn depends on (seed, epoch, step) alone, so a run resumes at any step with the same batches.
+    """
+
+    def __init__(
+        self, sequences: Jagged, *, max_length: int, batch_tokens: int, num_items: int, negatives: int = 0,
+        seed: int = 0,
+    ) -> None:  # fmt: skip
+        self.max_length, self.batch_tokens, self.seed = max_length, batch_tokens, seed
+        self.num_items, self.negatives = num_items, negatives
+        self._values = np.ascontiguousarray(sequences.values, dtype=np.int32)
+        lengths = sequences.lengths
+        users = np.flatnonzero(lengths >= 2)
+        self._first, self._pairs = sequences.offsets[users], lengths[users] - 1
+        self.tokens = int(self._pairs.sum())
+
+    def windows(self, epoch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """(W,) first value and number of predictions of every window of an epoch, shuffled."""
+        random = np.random.default_rng((self.seed, epoch))
+        length = self.max_length
+        phase = np.where(self._pairs > length, random.integers(1, length + 1, len(self._pairs)), length)
+        head = np.minimum(phase, self._pairs)
+        count = 1 + -(-(self._pairs - head) // length)
+        ends = np.cumsum(count)
+        nth = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - count, count)
+        begin = np.where(nth == 0, 0, np.repeat(head, count) + (nth - 1) * length)
+        size = np.minimum(np.where(nth == 0, np.repeat(head, count), length), np.repeat(self._pairs, count) - begin)
+        order = random.permutation(len(nth))
+        return (np.repeat(self._first, count) + begin)[order], size[order]
+
+    def _make(self, first_W: npt.NDArray[np.int64], size_W: npt.NDArray[np.int64], step: int, epoch: int) -> Batch:
+        length = self.max_length
+        row_W, start_W, rows = pack_windows(size_W, length)
+        items = np.zeros((rows, length), np.int32)
+        segment = np.full((rows, length), -1, np.int64)
+        position = np.zeros((rows, length), np.int64)
+        tokens = int(size_W.sum())
+        slots, targets = np.empty(tokens, np.int64), np.empty(tokens, np.int32)
+        fill_rows(self._values, first_W, size_W, row_W, start_W, items, segment, position, slots, targets)
+        random = np.random.default_rng((self.seed, epoch, step, 1))
+        negatives = random.integers(0, self.num_items, self.negatives, dtype=np.int32)
+        return Batch(
+            items, segment, position, slots, targets, tokens == rows * length == size_W[0] * rows, negatives, step
+        )
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from step `start` on, two of them made ahead."""
+        first, size = self.windows(epoch)
+        batch_of = (np.cumsum(size) - size) // self.batch_tokens
+        edges = np.flatnonzero(np.diff(batch_of, prepend=-1, append=-2))
+        ready: queue.Queue[Any] = queue.Queue(maxsize=2)
+        stop = threading.Event()
+
+        def work() -> None:
+            try:
+                for step in range(start, len(edges) - 1):
+                    low, high = edges[step], edges[step + 1]
+                    made = self._make(first[low:high], size[low:high], step, epoch)
+                    while not stop.is_set():
+                        try:
+                            ready.put(made, timeout=0.1)
+                            break
+                        except queue.Full:
+                            continue
+                    if stop.is_set():
+                        return
+                ready.put(None)
+            except BaseException as error:
+                ready.put(error)
+
+        thread = threading.Thread(target=work, name="leanrec-loader", daemon=True)
+        thread.start()
+        try:
+            while (item := ready.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            stop.set()
+            thread.join()

@@ -1,0 +1,155 @@
+"""The loop: epochs, validation, early stopping, checkpoints, exact resume, and an end in time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from leanrec.core.console import Progress as Bar
+from leanrec.core.console import say
+from leanrec.core.errors import InputError, LeanrecError
+from leanrec.training.checkpoints import Progress, load_checkpoint, save_checkpoint
+from leanrec.training.loader import SequenceLoader
+from leanrec.training.task import NextItem
+from leanrec.training.tracking import Tracker
+
+__all__ = ["DivergedError", "Schedule", "Trainer"]
+
+State = dict[str, npt.NDArray[Any]]
+
+
+class DivergedError(LeanrecError):
+    """The loss is no longer a number; the last good checkpoint is intact."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """When to stop and when to save."""
+
+    epochs: int
+    patience: int
+    """Epochs without a better validation score after which training stops."""
+    validate_every: int = 1
+    save_every: float = 60.0
+    """Seconds between checkpoints inside an epoch; one is written after every epoch anyway."""
+    deadline: float | None = None
+    """`time.monotonic()` after which the best so far is kept."""
+
+
+class Trainer:
+    """Runs one stage of training over a task.
+
+    folder: where `last.safetensors` and `best.safetensors` are kept, or None for memory alone.
+    validate: score of the task as it stands, larger is better; None trains `epochs` epochs and keeps the last.
+    on_best: called after each better score, with the task in that state.
+    """
+
+    def __init__(
+        self, task: NextItem, loader: SequenceLoader, schedule: Schedule, progress: Progress, *,
+        validate: Callable[[], float] | None, folder: Path | None, tracker: Tracker,
+        on_best: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        self.task, self.loader, self.schedule, self.progress = task, loader, schedule, progress
+        self._validate, self._on_best, self._tracker = validate, on_best, tracker
+        self._last = folder / "last.safetensors" if folder else None
+        self._best_path = folder / "best.safetensors" if folder else None
+        self._best: State | None = None
+        self._saved = time.monotonic()
+
+    def resume(self) -> bool:
+        """Continue from `last.safetensors` when there is one of this very run and stage."""
+        if self._last is None or not self._last.exists():
+            return False
+        tensors, progress = load_checkpoint(self._last)
+        if progress.fingerprint != self.progress.fingerprint:
+            raise InputError(
+                f"{self._last} belongs to a run with another configuration, seed or data set: "
+                "use those again, or another --out"
+            )
+        if progress.stage != self.progress.stage:
+            return False
+        self.task.load_state(tensors)
+        self.progress = progress
+        return True
+
+    def run(self) -> Progress:
+        """Train until the epochs, the patience or the time are used up; the task ends in its best state."""
+        state = self.progress
+        started = time.monotonic() - state.seconds
+        while not self._finished():
+            self._epoch()
+            if self._validate is not None and state.epoch % self.schedule.validate_every == 0:
+                self._judge(self._validate(), started)
+            state.seconds = time.monotonic() - started
+            self._save()
+        if self._validate is not None and state.best_epoch:
+            self.task.load_state(self._best_state())
+        return state
+
+    def _finished(self) -> bool:
+        state, schedule = self.progress, self.schedule
+        if state.step == 0 and state.epoch >= schedule.epochs:
+            return True
+        late = schedule.deadline is not None and time.monotonic() > schedule.deadline
+        stale = state.best_epoch > 0 and state.epoch - state.best_epoch >= schedule.patience
+        return state.step == 0 and state.epoch > 0 and (late or (self._validate is not None and stale))
+
+    def _epoch(self) -> None:
+        state = self.progress
+        with Bar(f"epoch {state.epoch + 1}", self.loader.tokens) as bar:
+            bar.done = state.loss_count
+            for batch in self.loader.epoch(state.epoch, state.step):
+                loss = self.task.step(batch)
+                if not math.isfinite(loss):
+                    raise DivergedError(
+                        f"the loss became {loss} in epoch {state.epoch + 1}, step {state.step + 1}: "
+                        "lower it with --set lr=... ; the last good checkpoint is kept"
+                    )
+                count = len(batch.targets_T)
+                state.loss_sum += loss * count
+                state.loss_count += count
+                state.step = batch.step + 1
+                bar.advance(count, f"loss {state.loss_sum / state.loss_count:.4f}")
+                if time.monotonic() - self._saved > self.schedule.save_every:
+                    self._save()
+        mean = state.loss_sum / max(state.loss_count, 1)
+        self._tracker.scalars(state.epoch + 1, {f"{state.stage}/loss": mean})
+        if self._validate is None:
+            say(f"epoch {state.epoch + 1}/{self.schedule.epochs}: loss {mean:.4f}")
+        self._mean_loss = mean
+        state.epoch, state.step, state.loss_sum, state.loss_count = state.epoch + 1, 0, 0.0, 0
+
+    def _judge(self, score: float, started: float) -> None:
+        state = self.progress
+        state.scores.append(score)
+        better = score > state.best_score
+        self._tracker.scalars(state.epoch, {f"{state.stage}/validation": score})
+        say(
+            f"epoch {state.epoch}: loss {self._mean_loss:.4f}, validation {score:.4f}{' *' if better else ''}, "
+            f"{time.monotonic() - started:.0f} s"
+        )
+        if better:
+            state.best_score, state.best_epoch = score, state.epoch
+            if self._best_path is None:
+                self._best = {name: np.array(array) for name, array in self.task.state().items()}
+            else:
+                save_checkpoint(self._best_path, self.task.state(), state)
+            self._on_best()
+
+    def _save(self) -> None:
+        if self._last is not None:
+            save_checkpoint(self._last, self.task.state(), self.progress)
+        self._saved = time.monotonic()
+
+    def _best_state(self) -> State:
+        if self._best is None:
+            assert self._best_path is not None
+            self._best = load_checkpoint(self._best_path)[0]
+        return self._best
