@@ -19,7 +19,7 @@ MAX_ID_BYTES = 4096
 DAY = 86_400.0
 _EXACT_FLOAT = 2.0**53
 
-# Times from 1973 on are far apart in seconds, milliseconds, microseconds and nanoseconds, so that the size tells the unit.
+# Times from 1973 on are far apart in seconds, milliseconds, microseconds and nanoseconds: the size tells the unit.
 _UNITS = (("milliseconds", 1e11, 1e3), ("microseconds", 1e14, 1e6), ("nanoseconds", 1e17, 1e9))
 
 _OPERATORS: dict[str, Callable[[pl.Series, float], pl.Series]] = {
@@ -75,8 +75,8 @@ def clean_ids(ids: pl.Series, kind: str, column: str, where: str, first_row: int
         row = bad.fill_null(False).arg_max()
         if row is not None and bad[row]:
             raise InputError(
-                f"{where}, row {first_row + row + 1}: the id {floats[row]!r} in the column {column!r} is no whole number: "
-                f"convert the column to whole numbers or text"
+                f"{where}, row {first_row + row + 1}: the id {floats[row]!r} in the column {column!r} is no whole "
+                f"number: convert the column to whole numbers or text"
             )
         report.count_repaired(
             f"{column} came as decimal numbers, read as whole numbers", len(floats) - floats.null_count()

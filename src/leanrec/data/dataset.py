@@ -1,4 +1,4 @@
-"""Encoded interactions by user in time order, with the protocol they are judged by: in memory, or mapped from a folder."""
+"""Encoded interactions by user in time order, with the protocol they are judged by: in memory or mapped from disk."""
 
 from __future__ import annotations
 
@@ -18,31 +18,16 @@ from leanrec.core.files import atomic_folder, disk_errors, recover_folder
 from leanrec.core.ids import Vocabulary
 from leanrec.core.jagged import Jagged
 from leanrec.core.tensors import map_tensors, serialize
+from leanrec.data.cases import Cases, distinct, from_first_on, without
 from leanrec.data.report import Report
+from leanrec.data.split import CONTEXT, TEST, TRAIN, VALID, Protocol
 
-__all__ = ["CONTEXT", "TEST", "TRAIN", "VALID", "Cases", "Dataset", "Interactions", "Protocol"]
+__all__ = ["Cases", "Dataset", "Interactions", "Protocol"]
 
-TRAIN, VALID, TEST, CONTEXT = 0, 1, 2, 3
 FORMAT = 1
 
 Part = Literal["valid", "test"]
 Users = Literal["all", "tune", "certify"]
-
-
-class Protocol(msgspec.Struct, frozen=True, kw_only=True):
-    """How results on a data set are judged; kept with the data, so that every model is judged alike."""
-
-    split: str
-    """As given: `leave-one-out`, `time:0.8,0.1,0.1`, `ratio:...`, `users:...`, `column:NAME`."""
-    repeats: bool
-    """Whether items that a user has already had may be recommended to them."""
-    ordered: bool
-    """Whether the order of a user's events is known; without it there are no sequences to learn from."""
-    certify: float = 0.5
-    """Share of users that only certify: trained on, but kept from early stopping and every search."""
-    seed: int = 0
-    drawn_valid: bool = False
-    """The validation part was drawn from the given training part: refit on both before testing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +45,6 @@ class Interactions:
 
     def __len__(self) -> int:
         return len(self.items.values)
-
-
-@dataclass(frozen=True, slots=True)
-class Cases:
-    """What is asked and what is right. users: (B,) int32 user rows, rising. histories, targets: B rows of item rows."""
-
-    users: npt.NDArray[np.int32]
-    histories: Jagged
-    targets: Jagged
-
-    def __len__(self) -> int:
-        return len(self.users)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,7 +88,7 @@ class Dataset:
         is_target = self._targets(on)
         if on == "valid":
             return events.where((split == TRAIN) | (split == CONTEXT))
-        return events.where(~_from_first_on(is_target, events) if self.protocol.ordered else ~is_target)
+        return events.where(~from_first_on(is_target, events) if self.protocol.ordered else ~is_target)
 
     def cases(self, on: Part, users: Users = "all", *, include_seen: bool | None = None) -> Cases:
         """The users to judge on, with what is known of them and what they then did.
@@ -127,13 +100,13 @@ class Dataset:
         """
         events, is_target = self.interactions.items, self._targets(on)
         repeats = self.protocol.repeats if include_seen is None else include_seen
-        targets = _distinct(events.where(is_target))
+        targets = distinct(events.where(is_target))
         rows = np.flatnonzero(targets.lengths)
         if users != "all":
             rows = rows[self.certify[rows] == (users == "certify")]
         histories, targets = self.known(on).take(rows), targets.take(rows)
         if not repeats:
-            targets = _without(targets, histories, len(self.items))
+            targets = without(targets, histories, len(self.items))
             kept = np.flatnonzero(targets.lengths)
             rows, histories, targets = rows[kept], histories.take(kept), targets.take(kept)
         return Cases(rows.astype(np.int32), histories, targets)
@@ -155,7 +128,7 @@ class Dataset:
 
     @classmethod
     def load(cls, path: str | Path) -> Dataset:
-        """Map a saved data set; its arrays are read only when touched."""
+        """Map a saved data set; item rows are checked once, other arrays are read only when touched."""
         path = Path(path)
         recover_folder(path)
         header = _read_header(path)
@@ -185,11 +158,10 @@ class Dataset:
     def _targets(self, on: Part) -> npt.NDArray[np.bool_]:
         if on not in ("valid", "test"):
             raise InputError(f"on={on!r}: cases are drawn from 'valid' or 'test'")
-        return self.interactions.split == (VALID if on == "valid" else TEST)
+        return np.equal(self.interactions.split, VALID if on == "valid" else TEST)
 
     def _trained(self, refit: bool) -> npt.NDArray[np.bool_]:
-        split = self.interactions.split
-        return (split == TRAIN) | (split == VALID) if refit else split == TRAIN
+        return np.isin(self.interactions.split, [TRAIN, VALID] if refit else [TRAIN])
 
     def _beside_train(self, array: npt.NDArray[Any] | None, refit: bool) -> Jagged | None:
         if array is None:
@@ -267,7 +239,7 @@ def _checked(
             raise ValueError(f"the array {name!r} has shape {array.shape} and type {array.dtype}")
     if offsets[0] != 0 or offsets[-1] != events or (np.diff(offsets) < 0).any():
         raise ValueError("the offsets of users do not cover the events")
-    if events and not (0 <= int(rows.min()) and int(rows.max()) < items and int(split.max()) <= CONTEXT):
+    if events and not (int(rows.min()) >= 0 and int(rows.max()) < items and int(split.max()) <= CONTEXT):
         raise ValueError("an item row or split label is out of range")
     jagged = Jagged(rows, offsets)
     return Interactions(jagged, split, arrays.get("times"), arrays.get("values")), certify.astype(np.bool_)
@@ -311,30 +283,3 @@ def _fingerprint(data: Dataset) -> str:
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     return digest.hexdigest()
-
-
-def _from_first_on(mask: npt.NDArray[np.bool_], rows: Jagged) -> npt.NDArray[np.bool_]:
-    """(T,) whether the position is at or after the first masked position of its row."""
-    running = np.zeros(len(mask) + 1, dtype=np.int64)
-    np.cumsum(mask, out=running[1:])
-    before_row = np.repeat(running[rows.offsets[:-1]], rows.lengths)
-    return running[1:] > before_row
-
-
-def _distinct(rows: Jagged) -> Jagged:
-    """Each row's distinct values, in order of first appearance."""
-    owner = rows.row_of()
-    order = np.lexsort((rows.values, owner))
-    sorted_values, sorted_owner = rows.values[order], owner[order]
-    first = np.ones(len(order), dtype=np.bool_)
-    first[1:] = (sorted_values[1:] != sorted_values[:-1]) | (sorted_owner[1:] != sorted_owner[:-1])
-    keep = np.zeros(len(order), dtype=np.bool_)
-    keep[order[first]] = True
-    return rows.where(keep)
-
-
-def _without(rows: Jagged, removed: Jagged, num_items: int) -> Jagged:
-    """`rows` without the values that stand in the same row of `removed`."""
-    keys = rows.row_of() * num_items + rows.values
-    gone = removed.row_of() * num_items + removed.values
-    return rows.where(~np.isin(keys, gone))

@@ -37,6 +37,22 @@ class Log:
     order: npt.NDArray[Any] | None = None
     split: npt.NDArray[np.uint8] | None = None
 
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def take(self, at: npt.NDArray[np.integer[Any]] | npt.NDArray[np.bool_]) -> None:
+        """Keep the events at these positions, in this order (or under this mask); in place, one column at a time."""
+        for column in ("users", "items", "times", "values", "order", "split"):
+            array = getattr(self, column)
+            if array is not None:
+                setattr(self, column, array[at])
+
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """(users + 1,) where each user's events start, once they are by user."""
+        offsets = np.zeros(len(self.user_ids) + 1, dtype=np.int64)
+        np.cumsum(np.bincount(self.users, minlength=len(self.user_ids)), out=offsets[1:])
+        return offsets
+
 
 class _Ids:
     """A column of ids while it streams in: whole numbers as they are, text as codes of a growing pool."""
@@ -212,6 +228,7 @@ def _labels(labels: pl.Series, column: str, where: str, first_row: int) -> pl.Se
     if numbers.null_count():
         row = int(numbers.is_null().arg_max() or 0)
         raise InputError(
-            f"{where}, row {first_row + row + 1}: {labels[row]!r} in the column {column!r} is none of train, valid, test"
+            f"{where}, row {first_row + row + 1}: {labels[row]!r} in the column {column!r} is none of train, valid, "
+            f"test"
         )
     return numbers

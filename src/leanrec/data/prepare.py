@@ -9,18 +9,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from leanrec.core.errors import InputError
-from leanrec.core.ids import Vocabulary
 from leanrec.core.jagged import Jagged
 from leanrec.core.registry import nearest
+from leanrec.data.attributes import align
 from leanrec.data.clean import parse_positive
-from leanrec.data.dataset import TEST, TRAIN, VALID, Dataset, Interactions, Protocol
+from leanrec.data.dataset import Dataset, Interactions
+from leanrec.data.filters import apply_min_count, compact, drop_outliers
 from leanrec.data.ingest import Log, ingest
-from leanrec.data.readers import Events, choose_columns, companion, open_events, read_table
+from leanrec.data.order import arrange
+from leanrec.data.readers import Events, choose_columns, companion, open_events
 from leanrec.data.report import Report
-from leanrec.data.split import Split, assign, certifying, draw_valid, parse_split
+from leanrec.data.split import TEST, TRAIN, VALID, Protocol, Split, assign, certifying, draw_valid, parse_split
 
 __all__ = ["prepare"]
 
@@ -52,78 +53,133 @@ def prepare(
 
     events: a file, glob or folder (Parquet, CSV, TSV, JSON Lines, Arrow, RecBole `.inter`), any frame that speaks Arrow
     (Polars, pandas, DuckDB, PyArrow), or a SciPy sparse matrix of users by items. Columns are `user_id`, `item_id`,
-    `timestamp` (Unix seconds) and `value` unless named. A user's events are ordered by time, ties by `order_by`, then by
-    position; without times by `order_by` alone; without either, only `column:NAME` splits are possible.
+    `timestamp` (Unix seconds) and `value` unless named. A user's events are ordered by time, ties by `order_by`, then
+    by position; without times by `order_by` alone; without either, only `random` and `column:NAME` splits are possible.
     items, users: tables of attributes by `item_id`, `user_id`; one row is kept for each id that has events, nulls where
-    the table has none. Items without events are not added.
-    split: `leave-one-out`, `time:0.8,0.1,0.1`, `ratio:...`, `users:...`, `column:NAME`. min_count: every kept user and
-    item has so many events. repeats: whether seen items may be recommended (True or "allowed", False or "excluded";
-    None guesses from the data). positive: only these events count, such as 'value>=4'. drop: "duplicates", "bots".
-    certify: share of users that nothing may be tuned on.
+    the table has none. Items without events are not added. A folder of events is searched for `items.*` and `users.*`.
+    split: `leave-one-out`, `time:0.8,0.1,0.1`, `ratio:...`, `users:...`, `random:...`, `column:NAME`.
+    min_count: every kept user and item has so many events. repeats: whether seen items may be recommended (True or
+    "allowed", False or "excluded"; None guesses from the data). positive: only these events count, as in 'value>=4'.
+    drop: "duplicates", "bots". certify: share of users that nothing may be tuned on.
 
     Raises InputError when the input is wrong or nothing is left, MachineError when the disk is full.
     """
     parsed = parse_split(split)
+    _check_options(drop, min_count, certify)
+    allowed = _repeats(repeats)
+    condition = parse_positive(positive) if positive else None
     source = open_events(events)
-    _check_options(drop, min_count)
-    wanted = {"user": user_col, "item": item_col, "time": time_col, "value": value_col, "order": order_by}
-    columns = choose_columns(source, {**wanted, "split": parsed.column})
-    filter_ = parse_positive(positive) if positive else None
+    columns = choose_columns(
+        source,
+        {"user": user_col, "item": item_col, "time": time_col, "value": value_col, "order": order_by}
+        | {"split": parsed.column},
+        also={"positive": condition.column} if condition else {},
+    )
     report = Report(source=source.where, columns=columns)
-    log = ingest(source, columns, filter_, report)
-    _sort(log)
-    data = _assemble(log, parsed, split, repeats, certify, seed, report, name or _name_of(events), items)
-    if out is not None:
-        data.save(out)
-        return Dataset.load(out)
-    return data
-
-
-def _check_options(drop: Collection[str], min_count: int) -> None:
-    for what in drop:
-        if what not in _DROPPABLE:
-            raise InputError(
-                f"drop={what!r}{nearest(what, list(_DROPPABLE))}: only {' and '.join(_DROPPABLE)} can be dropped"
-            )
-    if min_count < 0:
-        raise InputError(f"min_count={min_count} must not be negative")
-
-
-def _sort(log: Log) -> None:
-    keys = [key for key in (log.order, log.times, log.users) if key is not None]
-    order = np.lexsort(keys)
-    for role in ("users", "items", "times", "values", "order", "split"):
-        array = getattr(log, role)
-        if array is not None:
-            setattr(log, role, array[order])
-
-
-def _assemble(
-    log: Log, parsed: Split, split: str, repeats: Any, certify: float, seed: int, report: Report, name: str, items: Any
-) -> Dataset:
-    events = Jagged.from_lengths(log.items, np.bincount(log.users, minlength=len(log.user_ids)))
-    ordered = log.times is not None or log.order is not None
-    labels = log.split if log.split is not None else assign(parsed, events, log.times, log.user_ids, seed)
-    attributes = None
-    if items is not None:
-        table, _ = read_table(items)
-        attributes = pl.DataFrame({"item_id": log.item_ids.ids()}).join(
-            table, on="item_id", how="left", maintain_order="left"
-        )
-    return Dataset(
-        name=name,
+    ordered = ("time" in columns or "order" in columns) and parsed.kind != "random"
+    _check_order(parsed, split, ordered, "time" in columns, source)
+    log = ingest(source, columns, condition, report)
+    arrange(log)
+    drop_outliers(log, ordered, frozenset(drop), report)
+    apply_min_count(log, min_count, report)
+    compact(log)
+    sequences = Jagged(log.items, log.offsets())
+    labels, drawn = _labels(log, parsed, sequences, ordered, seed)
+    protocol = Protocol(
+        split=split,
+        repeats=_guess_repeats(report) if allowed is None else allowed,
+        ordered=ordered,
+        certify=certify,
+        seed=seed,
+        drawn_valid=drawn,
+    )
+    _describe(report, log, labels)
+    data = Dataset(
+        name=name or _name_of(events),
         users=log.user_ids,
         items=log.item_ids,
-        interactions=Interactions(events, labels, log.times, log.values),
-        protocol=Protocol(split=split, repeats=bool(repeats), ordered=ordered, certify=certify, seed=seed),
+        interactions=Interactions(sequences, labels, log.times, log.values),
+        protocol=protocol,
         certify=certifying(log.user_ids, certify, seed),
         report=report,
-        attributes=attributes,
+        attributes=align(_or_companion(items, events, "items"), log.item_ids, "item", columns["item"], report),
+        user_attributes=align(_or_companion(users, events, "users"), log.user_ids, "user", columns["user"], report),
     )
+    if out is None:
+        return data
+    data.save(out)
+    return Dataset.load(out)
+
+
+def _or_companion(table: Any, events: Any, stem: str) -> Any:
+    return companion(events, stem) if table is None else table
+
+
+def _check_options(drop: Collection[str], min_count: int, certify: float) -> None:
+    for what in drop:
+        if what not in _DROPPABLE:
+            known = " and ".join(_DROPPABLE)
+            raise InputError(f"drop={what!r}{nearest(what, list(_DROPPABLE))}: only {known} can be dropped")
+    if min_count < 0:
+        raise InputError(f"min_count={min_count} must not be negative")
+    if not 0 <= certify <= 1:
+        raise InputError(f"certify={certify} must lie between 0 and 1")
+
+
+def _repeats(asked: bool | str | None) -> bool | None:
+    if asked is None or isinstance(asked, bool):
+        return asked
+    if asked not in ("allowed", "excluded"):
+        raise InputError(f"repeats={asked!r}{nearest(asked, ['allowed', 'excluded'])}: it is 'allowed' or 'excluded'")
+    return asked == "allowed"
+
+
+def _check_order(parsed: Split, split: str, ordered: bool, timed: bool, source: Events) -> None:
+    if parsed.kind == "time" and not timed:
+        raise InputError(f"{source.where}: split {split!r} needs times: name their column with --time-col")
+    if parsed.needs_order and not ordered:
+        raise InputError(
+            f"{source.where}: split {split!r} needs the order of events, but there is neither a time nor an order "
+            f"column (columns: {', '.join(source.names)}): name one with --time-col or --order-by, or choose the split "
+            f"random:0.8,0.1,0.1 or column:NAME"
+        )
+
+
+def _labels(log: Log, parsed: Split, sequences: Jagged, ordered: bool, seed: int) -> tuple[npt.NDArray[np.uint8], bool]:
+    """The label of each event, and whether validation was drawn from the given training part."""
+    if log.split is None:
+        return assign(parsed, sequences, log.times, log.user_ids, seed), False
+    if not (log.split == TRAIN).any():
+        raise InputError(f"split 'column:{parsed.column}': no row says 'train', so there is nothing to learn from")
+    if (log.split == VALID).any():
+        return log.split, False
+    return draw_valid(log.split, sequences, ordered, log.user_ids, seed), True
+
+
+def _guess_repeats(report: Report) -> bool:
+    allowed = report.repeat_share >= REPEATS_FROM
+    report.notes.append(
+        f"{100 * report.repeat_share:.1f} % of events are of an item that the user had before: seen items "
+        f"{'may' if allowed else 'may not'} be recommended (a guess, 'may' from {100 * REPEATS_FROM:.0f} %; "
+        f"--repeats {'excluded' if allowed else 'allowed'} for the other)"
+    )
+    return allowed
+
+
+def _describe(report: Report, log: Log, labels: npt.NDArray[np.uint8]) -> None:
+    report.events, report.users, report.items = len(log), len(log.user_ids), len(log.item_ids)
+    if log.times is not None:
+        report.first_time, report.last_time = float(log.times.min()), float(log.times.max())
+    counts = np.bincount(labels, minlength=4).tolist()
+    names = ("train", "valid", "test", "context")
+    report.splits = {name: count for name, count in zip(names, counts, strict=True) if count}
+    if not counts[TEST]:
+        report.notes.append("no event is left to test on: every user has too few events for this split")
 
 
 def _name_of(events: Any) -> str:
     if isinstance(events, str | os.PathLike):
         path = Path(os.fspath(events))
-        return path.parent.name if path.stem in ("interactions", "events") and path.parent.name else path.stem
+        inside = path.stem in ("interactions", "events") and path.parent.name
+        return path.parent.name if inside else path.name.split(".", 1)[0].replace("*", "") or "data"
     return "data"

@@ -1,4 +1,4 @@
-"""Events and tables from wherever they are: files, globs, folders, frames of any Arrow-speaking library, sparse matrices.
+"""Events and tables from wherever they are: files, globs, folders, frames that speak Arrow, sparse matrices.
 
 Everything becomes a lazy Polars frame; nothing is read but names and types until `ingest` streams it.
 """
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from leanrec.core.errors import InputError
 from leanrec.core.registry import nearest
+from leanrec.data.frames import first_line, from_arrow, from_sparse
 
 __all__ = ["DEFAULT_COLUMNS", "Events", "choose_columns", "companion", "open_events", "read_table", "reading"]
 
@@ -28,6 +28,11 @@ DEFAULT_COLUMNS: dict[str, tuple[str, ...]] = {
     "value": ("value", "rating", "Rating", "overall"),
 }
 """Role -> the names it goes by when no column is named, the first that exists wins."""
+
+_OPTIONS = {
+    "user": "--user-col", "item": "--item-col", "time": "--time-col", "value": "--value-col", "order": "--order-by",
+    "split": "--split column:NAME",
+}  # fmt: skip
 
 _FORMATS = {
     ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".inter": "csv", ".item": "csv",
@@ -66,11 +71,11 @@ def open_events(source: Any) -> Events:
     if isinstance(source, pl.DataFrame):
         return Events(source.lazy(), "the frame")
     if hasattr(source, "tocoo") and hasattr(source, "shape"):
-        return Events(_from_sparse(source).lazy(), "the matrix")
+        return Events(from_sparse(source).lazy(), "the matrix")
     if hasattr(source, "__arrow_c_stream__"):
-        return Events(_from_arrow(source).lazy(), "the frame")
+        return Events(from_arrow(source).lazy(), "the frame")
     if isinstance(source, Mapping):
-        return Events(_from_arrow(source).lazy(), "the table")
+        return Events(from_arrow(source).lazy(), "the table")
     raise InputError(
         f"events must be a path, a frame (Polars, pandas, DuckDB, PyArrow) or a SciPy sparse matrix, "
         f"not {type(source).__name__}"
@@ -93,26 +98,28 @@ def as_text(events: Events, columns: Sequence[str]) -> Events:
     return Events(frame, events.where, events.files, text=False)
 
 
-def choose_columns(events: Events, wanted: Mapping[str, str | None]) -> dict[str, str]:
-    """Role -> column: the one asked for, else the first default name there is. User and item must be found."""
+def choose_columns(
+    events: Events, wanted: Mapping[str, str | None], also: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Role -> column: the one asked for, else the first default name there is. User and item must be found.
+
+    also: further columns by role that are read as they are and need only exist.
+    """
     names = events.names
     chosen: dict[str, str] = {}
     for role, asked in wanted.items():
-        if asked is not None:
-            if asked not in names:
-                raise InputError(_absent(events, asked, names, f"choose another with --{role}-col"))
-            chosen[role] = asked
-            continue
-        found = next((name for name in DEFAULT_COLUMNS.get(role, ()) if name in names), None)
+        if asked is not None and asked not in names:
+            raise InputError(_absent(events, asked, names, f"choose another for {_OPTIONS[role]}"))
+        found = asked or next((name for name in DEFAULT_COLUMNS.get(role, ()) if name in names), None)
         if found is not None:
             chosen[role] = found
         elif role in ("user", "item"):
-            raise InputError(_absent(events, DEFAULT_COLUMNS[role][0], names, f"name yours with --{role}-col"))
-    taken: dict[str, str] = {}
-    for role, name in chosen.items():
-        if name in taken and {role, taken[name]} != {"time", "order"}:
-            raise InputError(f"{events.where}: the column {name!r} is asked for as both {taken[name]} and {role}")
-        taken[name] = role
+            raise InputError(_absent(events, DEFAULT_COLUMNS[role][0], names, f"name yours with {_OPTIONS[role]}"))
+    for role, name in (also or {}).items():
+        if name not in names:
+            raise InputError(_absent(events, name, names, f"choose another for --{role}"))
+    if chosen["user"] == chosen["item"]:
+        raise InputError(f"{events.where}: the column {chosen['user']!r} cannot hold both users and items")
     return chosen
 
 
@@ -149,11 +156,6 @@ def _blame(events: Events) -> str:
     return events.where
 
 
-def first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return text[0].rstrip(":. ")[:300] if text else type(error).__name__
-
-
 def _polars_says(error: OSError) -> bool:
     return error.errno is None
 
@@ -168,7 +170,7 @@ def _open_path(path: str) -> Events:
     files = _files(path)
     events = Events(pl.LazyFrame(), path, tuple(files), text=_format(files[0]) == "csv")
     for file in files:
-        if os.path.getsize(file) == 0:
+        if Path(file).stat().st_size == 0:
             raise InputError(f"{file} is empty")
     with reading(events):
         frame = _scan(files, _leading_zeros(files[0]) if events.text else {})
@@ -177,16 +179,16 @@ def _open_path(path: str) -> Events:
 
 def _files(path: str) -> list[str]:
     """The files that a path, folder or glob stands for, sorted by name, all of one format."""
-    if os.path.isdir(path):
+    if Path(path).is_dir():
         names = sorted(str(p) for p in Path(path).rglob("*") if p.is_file() and _format_or_none(str(p)))
         named = [n for n in names if Path(n).parent == Path(path) and Path(n).stem in ("interactions", "events")]
         files = named or [n for n in names if not Path(n).name.startswith((".", "_", "meta."))]
         if not files:
             raise InputError(f"the folder {path} holds no Parquet, CSV, TSV, JSON Lines, Arrow or .inter file")
-    elif os.path.exists(path):
+    elif Path(path).exists():
         files = [path]
     else:
-        files = sorted(f for f in glob.glob(path, recursive=True) if os.path.isfile(f))
+        files = sorted(f for f in glob.glob(path, recursive=True) if Path(f).is_file())  # noqa: PTH207 (absolute globs)
         if not files:
             raise InputError(f"{path} does not exist" if not glob.has_magic(path) else f"no file matches {path}")
     formats = {_format(f) for f in files}
@@ -261,45 +263,3 @@ def _leading_zeros(file: str) -> dict[str, pl.DataType]:
     )
     zeros = head.select(pl.all().str.contains(r"^-?0[0-9]+$").any())
     return {name: pl.String() for name in zeros.columns if zeros[name].item()} if len(head) else {}
-
-
-def _from_arrow(source: Any) -> pl.DataFrame:
-    try:
-        if type(source).__module__.split(".")[0] == "pandas":
-            return _from_pandas(source)
-        return pl.DataFrame(source)
-    except InputError:
-        raise
-    except Exception as error:  # foreign libraries raise what they like
-        raise InputError(f"the frame cannot be read through Arrow ({first_line(error)})") from error
-
-
-def _from_pandas(source: Any) -> pl.DataFrame:
-    """Column by column, so that one that mixes types is named, without asking for PyArrow."""
-    columns = {}
-    for name in source.columns:
-        column = source[name]
-        if column.dtype == object:
-            kinds = {type(v).__name__ for v in column[column.notna()]}
-            if len(kinds) > 1 and not kinds <= {"int", "float"}:
-                raise InputError(
-                    f"the frame's column {str(name)!r} mixes {' and '.join(sorted(kinds))}: convert it to one type first"
-                )
-            columns[str(name)] = pl.Series(
-                str(name), [None if m else v for v, m in zip(column, column.isna(), strict=True)]
-            )
-        else:
-            columns[str(name)] = pl.Series(str(name), column)
-    return pl.DataFrame(columns)
-
-
-def _from_sparse(matrix: Any) -> pl.DataFrame:
-    """One row per stored entry: row number, column number, value. A matrix has neither order nor time."""
-    coo = matrix.tocoo()
-    return pl.DataFrame(
-        {
-            "user_id": np.asarray(coo.row, dtype=np.int64),
-            "item_id": np.asarray(coo.col, dtype=np.int64),
-            "value": np.asarray(coo.data, dtype=np.float64),
-        }
-    )

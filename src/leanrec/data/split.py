@@ -1,12 +1,13 @@
 """Which event trains, validates, tests, or is only shown as history: the splits of a Protocol.
 
-All take events by user, oldest first, and return one uint8 label an event (see `dataset`).
+All take events by user, oldest first, and return one uint8 label an event (see `Protocol`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -14,19 +15,49 @@ from leanrec.core.errors import InputError
 from leanrec.core.ids import Vocabulary
 from leanrec.core.jagged import Jagged
 from leanrec.core.registry import nearest
-from leanrec.data.dataset import CONTEXT, TEST, TRAIN, VALID
 
-__all__ = ["Split", "assign", "certifying", "draw_valid", "parse_split", "stable_uniform"]
+__all__ = [
+    "CONTEXT",
+    "TEST",
+    "TRAIN",
+    "VALID",
+    "Protocol",
+    "Split",
+    "assign",
+    "certifying",
+    "draw_valid",
+    "parse_split",
+    "stable_uniform",
+]
+
+TRAIN, VALID, TEST, CONTEXT = 0, 1, 2, 3
+"""Labels of events. Context: history of held-out users, never trained on."""
 
 Labels = npt.NDArray[np.uint8]
 
-_KINDS = ("leave-one-out", "time", "ratio", "users", "column")
+_KINDS = ("leave-one-out", "time", "ratio", "users", "random", "column")
 VALID_SHARE = 0.1
+
+
+class Protocol(msgspec.Struct, frozen=True, kw_only=True):
+    """How results on a data set are judged; kept with the data, so that every model is judged alike."""
+
+    split: str
+    """As given: `leave-one-out`, `time:0.8,0.1,0.1`, `ratio:...`, `users:...`, `column:NAME`."""
+    repeats: bool
+    """Whether items that a user has already had may be recommended to them."""
+    ordered: bool
+    """Whether the order of a user's events is known; without it there are no sequences to learn from."""
+    certify: float = 0.5
+    """Share of users that only certify: trained on, but kept from early stopping and every search."""
+    seed: int = 0
+    drawn_valid: bool = False
+    """The validation part was drawn from the given training part: refit on both before testing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A parsed split. kind: one of leave-one-out, time, ratio, users, column. shares: train, valid, test, sum 1."""
+    """A parsed split. kind: leave-one-out, time, ratio, users, random or column. shares: train, valid, test; sum 1."""
 
     kind: str
     shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
@@ -34,11 +65,11 @@ class Split:
 
     @property
     def needs_order(self) -> bool:
-        return self.kind != "column"
+        return self.kind not in ("column", "random")
 
 
 def parse_split(text: str) -> Split:
-    """`leave-one-out`, `time:0.8,0.1,0.1`, `ratio:...`, `users:...` (shares may be left out), `column:NAME`."""
+    """`leave-one-out`; `time`, `ratio`, `users` or `random` with shares, as in `time:0.8,0.1,0.1`; `column:NAME`."""
     kind, colon, rest = text.strip().partition(":")
     if kind not in _KINDS or (kind == "leave-one-out" and colon):
         raise InputError(f"unknown split {text!r}{nearest(kind, list(_KINDS))}; there are: {', '.join(_KINDS)}")
@@ -69,6 +100,8 @@ def assign(split: Split, events: Jagged, times: npt.NDArray[np.float64] | None, 
         return _by_ratio(events, split.shares)
     if split.kind == "users":
         return _by_users(events, split.shares, stable_uniform(users, seed, "split"))
+    if split.kind == "random":
+        return _by_ratio(events, split.shares, _random_rank(events, users, seed))
     assert split.kind == "time"
     if times is None:
         raise InputError("split 'time' needs times: name their column with --time-col, or choose another split")
@@ -84,16 +117,32 @@ def _leave_one_out(events: Jagged) -> Labels:
     return labels
 
 
-def _by_ratio(events: Jagged, shares: tuple[float, float, float]) -> Labels:
-    """Each user's last events test, those before valid, rounded so that the first always trains."""
+def _by_ratio(events: Jagged, shares: tuple[float, float, float], rank: npt.NDArray[np.int64] | None = None) -> Labels:
+    """Each user's last events test, those before valid, rounded so that the first always trains.
+
+    rank: (T,) 0 for the event of its user that counts as the last; by default as they stand.
+    """
     lengths = events.lengths
-    tests = np.floor(lengths * shares[2] + 0.5).astype(np.int64)
-    tests = np.minimum(tests, np.maximum(lengths - 1, 0))
-    valids = np.floor(lengths * shares[1] + 0.5).astype(np.int64)
-    valids = np.minimum(valids, np.maximum(lengths - 1 - tests, 0))
-    from_end = np.repeat(events.offsets[1:], lengths) - np.arange(len(events.values))  # 1 for the last event
-    tests, valids = np.repeat(tests, lengths), np.repeat(valids, lengths)
-    return np.where(from_end <= tests, TEST, np.where(from_end <= tests + valids, VALID, TRAIN)).astype(np.uint8)
+    spare = np.maximum(lengths - 1, 0)
+    tests = np.minimum(np.floor(lengths * shares[2] + 0.5).astype(np.int64), spare)
+    valids = np.minimum(np.floor(lengths * shares[1] + 0.5).astype(np.int64), spare - tests)
+    rank = _rank_from_end(events) if rank is None else rank
+    tests, held = np.repeat(tests, lengths), np.repeat(tests + valids, lengths)
+    return np.where(rank < tests, TEST, np.where(rank < held, VALID, TRAIN)).astype(np.uint8)
+
+
+def _rank_from_end(events: Jagged) -> npt.NDArray[np.int64]:
+    return np.repeat(events.offsets[1:], events.lengths) - 1 - np.arange(len(events.values))
+
+
+def _random_rank(events: Jagged, users: Vocabulary, seed: int) -> npt.NDArray[np.int64]:
+    """(T,) a random rank of each event inside its user, that depends on the user's id and the seed."""
+    owner = events.row_of()
+    position = np.arange(len(owner)) - events.offsets[:-1][owner]
+    noise = _mix(_id_hashes(users, seed, "rank")[owner] + position.astype(np.uint64) * _STEP)
+    rank = np.empty(len(owner), dtype=np.int64)
+    rank[np.lexsort((noise, owner))] = position
+    return rank
 
 
 def _by_users(events: Jagged, shares: tuple[float, float, float], uniform: npt.NDArray[np.float64]) -> Labels:
@@ -125,14 +174,7 @@ def draw_valid(labels: Labels, events: Jagged, ordered: bool, users: Vocabulary,
     train = events.where(labels == TRAIN)
     counts = np.maximum(np.floor(train.lengths * VALID_SHARE + 0.5), 1).astype(np.int64)
     counts[train.lengths < 2] = 0
-    rank = np.repeat(train.offsets[1:], train.lengths) - 1 - np.arange(len(train.values))  # 0 for the last event
-    if not ordered:
-        owner = train.row_of()
-        position = np.arange(len(owner)) - train.offsets[:-1][owner]
-        noise = _mix(_id_hashes(users, seed, "valid")[owner] + position.astype(np.uint64) * _STEP)
-        by_noise = np.lexsort((noise, owner))
-        rank = np.empty(len(owner), dtype=np.int64)
-        rank[by_noise] = position
+    rank = _rank_from_end(train) if ordered else _random_rank(train, users, seed)
     drawn = labels.copy()
     drawn[np.flatnonzero(labels == TRAIN)[rank < np.repeat(counts, train.lengths)]] = VALID
     return drawn

@@ -1,0 +1,73 @@
+"""Tables of item and user attributes, aligned to rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from leanrec.core.errors import InputError
+from leanrec.core.ids import Vocabulary
+from leanrec.data.readers import DEFAULT_COLUMNS, choose_columns, open_events, read_table
+from leanrec.data.report import Report
+
+__all__ = ["align"]
+
+_LISTS = ("categories", "genres", "tags")
+
+
+def align(table: Any, ids: Vocabulary, role: str, column: str, report: Report) -> pl.DataFrame | None:
+    """One row per id in the order of rows, first column `item_id` or `user_id`; nulls where the table has none.
+
+    Text columns `categories`, `genres`, `tags` with values like `A|B` become lists. Of rows with the same id the first
+    counts.
+    """
+    if table is None:
+        return None
+    id_name = f"{role}_id"
+    frame, where = _with_ids(table, role, column)
+    key = pl.Series(id_name, ids.ids(), dtype=pl.Int64 if ids.numeric else pl.String)
+    given = frame[id_name]
+    if given.dtype.is_float() and ids.numeric:
+        given = given.fill_nan(None)
+    frame = frame.with_columns(given.cast(key.dtype, strict=False)).drop_nulls(id_name)
+    distinct = frame.unique(id_name, keep="first", maintain_order=True)
+    if len(distinct) < len(frame):
+        report.notes.append(f"{where}: {len(frame) - len(distinct):,} rows repeat an id, the first of each counts")
+    aligned = key.to_frame().join(distinct, on=id_name, how="left", maintain_order="left")
+    unknown = len(key) - int(key.is_in(distinct[id_name].implode()).sum())
+    if unknown == len(key):
+        raise InputError(
+            f"{where}: none of its {len(frame):,} {role} ids is an id of the events: is it the right table?"
+        )
+    if unknown:
+        report.notes.append(
+            f"{where}: {unknown:,} of {len(key):,} {role}s have no row there, their attributes are empty"
+        )
+    return _with_lists(aligned).select(id_name, pl.exclude(id_name))
+
+
+def _with_ids(table: Any, role: str, column: str) -> tuple[pl.DataFrame, str]:
+    """The table with its ids under `item_id` or `user_id`: the events' column name first, then the usual ones."""
+    source = open_events(table)
+    names = source.names
+    candidates = (column, *DEFAULT_COLUMNS[role], "id")
+    found = next((name for name in candidates if name in names), None)
+    if found is None:
+        other = "user" if role == "item" else "item"
+        choose_columns(source, {role: None, other: names[0]})  # says which column is missing
+        raise AssertionError
+    frame, where = read_table(source, text_columns=[found])
+    id_name = f"{role}_id"
+    if found != id_name and id_name in frame.columns:
+        frame = frame.drop(id_name)
+    return frame.rename({found: id_name}), where
+
+
+def _with_lists(frame: pl.DataFrame) -> pl.DataFrame:
+    split = [
+        pl.col(name).str.split("|")
+        for name in _LISTS
+        if frame.schema.get(name) == pl.String and frame[name].str.contains("|", literal=True).any()
+    ]
+    return frame.with_columns(split)
