@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from leanrec.core.config import Config, build, to_dict
 from leanrec.data.dataset import Dataset
+from leanrec.events.memory import MemoryHistory
 from leanrec.runtime.recommender import Recommender
 
 __all__ = ["FitOptions", "Model"]
@@ -48,5 +49,7 @@ class Model(ABC, Generic[C]):
         """Fit on the training part of `data` (train + validation when `options.refit`)."""
 
     def fit(self, data: Dataset, **options: Any) -> Recommender:
-        """`fit_with` from keywords: `SASRec(dim=64).fit(data, seed=1)`."""
-        return self.fit_with(data, FitOptions(**options))
+        """`fit_with` from keywords, ready to answer for known users: `SASRec(dim=64).fit(data, seed=1)`."""
+        recommender = self.fit_with(data, FitOptions(**options))
+        recommender.histories = MemoryHistory(data.users, data.items, data.known("test"))
+        return recommender
