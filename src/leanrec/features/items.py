@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from io import BytesIO
+from mmap import mmap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +30,7 @@ TITLE_COLUMNS = ("title", "name", "item_title", "movie_title", "product_title")
 class ItemAttributes:
     """Attributes of items by item row: a Polars frame, or an `items.parquet` that is read when first needed."""
 
-    def __init__(self, source: pl.DataFrame | Path, num_items: int | None = None) -> None:
+    def __init__(self, source: pl.DataFrame | Path | mmap, num_items: int | None = None) -> None:
         self._source = source
         self._num_items = num_items
         self._frame: pl.DataFrame | None = None
@@ -42,9 +44,12 @@ class ItemAttributes:
         return cls(frame, len(frame))
 
     @classmethod
-    def from_parquet(cls, path: str | Path, num_items: int | None = None) -> ItemAttributes:
-        """Rows aligned to item rows; nothing is read yet. num_items: how many rows there must be."""
-        return cls(Path(path), num_items)
+    def from_parquet(cls, source: str | Path | mmap, num_items: int | None = None) -> ItemAttributes:
+        """Rows aligned to item rows; nothing is read yet. num_items: how many rows there must be.
+
+        source: a path, or a mapped file, which stays what it was when a newer one takes the path.
+        """
+        return cls(source if isinstance(source, mmap) else Path(source), num_items)
 
     @property
     def frame(self) -> pl.DataFrame:
@@ -89,11 +94,11 @@ class ItemAttributes:
 
     def parquet(self) -> bytes:
         """The content of `items.parquet`."""
-        import io
-
         if isinstance(self._source, Path):
             return self._source.read_bytes()
-        buffer = io.BytesIO()
+        if isinstance(self._source, mmap):
+            return self._source[:]
+        buffer = BytesIO()
         self.frame.write_parquet(buffer)
         return buffer.getvalue()
 
@@ -129,12 +134,14 @@ class ItemAttributes:
 
         if isinstance(self._source, pl.DataFrame):
             return self._source
+        name = self._source.name if isinstance(self._source, Path) else "items.parquet"
         try:
-            frame = pl.read_parquet(self._source, memory_map=False)
+            source = BytesIO(self._source) if isinstance(self._source, mmap) else self._source
+            frame = pl.read_parquet(source, memory_map=False)
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise BundleError(f"{self._source.name} cannot be read: the bundle is incomplete or edited") from error
+            raise BundleError(f"{name} cannot be read: the bundle is incomplete or edited") from error
         if self._num_items is not None and len(frame) != self._num_items:
-            raise BundleError(f"{self._source.name} has {len(frame)} rows for {self._num_items} items: it was edited")
+            raise BundleError(f"{name} has {len(frame)} rows for {self._num_items} items: it was edited")
         return frame
 
 
