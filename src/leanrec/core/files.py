@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import shutil
@@ -12,7 +13,32 @@ from pathlib import Path
 
 from leanrec.core.errors import MachineError
 
-__all__ = ["atomic_folder", "atomic_write", "disk_errors", "sync_folder", "sync_tree"]
+__all__ = [
+    "atomic_folder",
+    "atomic_write",
+    "current_folder",
+    "disk_errors",
+    "exchange",
+    "recover_folder",
+    "sync_folder",
+    "sync_tree",
+]
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step; False where the system or the file system cannot (Linux renameat2)."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(code, os.strerror(code), str(other))
 
 
 def sync_folder(path: Path) -> None:
@@ -73,8 +99,8 @@ def atomic_write(path: str | Path, content: bytes) -> None:
 def atomic_folder(target: str | Path) -> Iterator[Path]:
     """A fresh folder to fill; on success it becomes `target` (an older one is replaced), on failure it is removed.
 
-    A folder cannot replace a non-empty folder in one rename, so the old one is first moved aside under a name that
-    `recover_folder` recognises; a reader that finds `target` absent between the two renames falls back to it.
+    The two are swapped in one step where the file system can. Elsewhere the old one is first moved aside, so that a
+    reader may find `target` absent for a moment: `current_folder` tells it where the old one is.
     """
     target = Path(target)
     with disk_errors(target):
@@ -85,22 +111,43 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
             os.chmod(temporary, 0o755)
             sync_tree(temporary)
             recover_folder(target)
-            aside = target.parent / f".{target.name}.old"
-            if target.exists():
-                shutil.rmtree(aside, ignore_errors=True)
-                os.rename(target, aside)
-            os.rename(temporary, target)
-            sync_folder(target.parent)
-            shutil.rmtree(aside, ignore_errors=True)
+            _put_in_place(temporary, target)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
 
 
-def recover_folder(target: str | Path) -> None:
-    """Finish or undo an `atomic_folder` that was cut between its two renames: the old folder gets its name back."""
+def _put_in_place(temporary: Path, target: Path) -> None:
+    aside = _aside(target)
+    if not target.exists():
+        os.rename(temporary, target)
+    elif exchange(temporary, target):
+        sync_folder(target.parent)
+        shutil.rmtree(temporary, ignore_errors=True)
+        return
+    else:
+        shutil.rmtree(aside, ignore_errors=True)
+        os.rename(target, aside)
+        sync_folder(target.parent)
+        os.rename(temporary, target)
+    sync_folder(target.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _aside(target: Path) -> Path:
+    return target.parent / f".{target.name}.old"
+
+
+def current_folder(target: str | Path) -> Path | None:
+    """Where the content of an `atomic_folder` is right now: its own name, or aside while it is being replaced."""
     target = Path(target)
-    aside = target.parent / f".{target.name}.old"
+    return next((place for place in (target, _aside(target)) if place.exists()), None)
+
+
+def recover_folder(target: str | Path) -> None:
+    """Undo an `atomic_folder` that was cut between two renames: the old folder gets its name back."""
+    target = Path(target)
+    aside = _aside(target)
     if aside.exists() and not target.exists():
         os.rename(aside, target)
         sync_folder(target.parent)

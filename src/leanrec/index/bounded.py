@@ -14,7 +14,7 @@ from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits
 from leanrec.index.base import Index
 from leanrec.kernels.scan import finish_all
-from leanrec.kernels.topk import State, canonical_scores, new_state, row_norms
+from leanrec.kernels.topk import State, new_state, row_norms
 
 __all__ = ["MAX_NORM", "BoundedIndex", "Exclusions", "Proof", "checked_norms", "frozen"]
 
@@ -122,15 +122,6 @@ class BoundedIndex(Index):
             proof.thresholds_B[part] = state.heaps_SBK[0, :, 0]
             proof.rescored_B[part] = state.rescored_SB[0]
         return hits, proof
-
-    def score(
-        self, queries_BD: npt.NDArray[np.float32], rows_T: npt.NDArray[np.int32], query_of_T: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.float32]:
-        """(T,) the scores that `search` gives: of item rows_T[t] for query query_of_T[t]."""
-        scores_T: npt.NDArray[np.float32] = canonical_scores(
-            self.items_ND, frozen(rows_T, np.int32), frozen(queries_BD, np.float32), frozen(query_of_T, np.int64)
-        )
-        return scores_T
 
     @abstractmethod
     def bounds(self, query_D: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits, Queries
 
-__all__ = ["Parts", "QueryEncoder", "Source"]
+__all__ = ["Engine", "Parts", "QueryEncoder", "Source"]
 
 Parts = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 """File stem in the bundle -> array name -> array."""
@@ -30,6 +30,24 @@ class QueryEncoder(Protocol):
 
         Events older than the encoder's window are ignored.
         """
+
+
+class Engine(QueryEncoder, Protocol):
+    """A QueryEncoder that a bundle can hold."""
+
+    kind: ClassVar[str]
+
+    def config(self) -> dict[str, Any]:
+        """Plain values; with `tensors` and the item table, all that `load` needs."""
+
+    def tensors(self) -> dict[str, npt.NDArray[Any]]:
+        """The encoder's own arrays, the item table apart."""
+
+    @classmethod
+    def load(
+        cls, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], items_ND: npt.NDArray[np.float32]
+    ) -> Self:
+        """The encoder as it was stored; arrays may be mapped read-only. A BundleError says what does not fit."""
 
 
 class Source(ABC):

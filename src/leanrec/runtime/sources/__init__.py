@@ -1,0 +1,19 @@
+"""Ways to find items for a query: one contract (`runtime.base.Source`), one file per way, by `kind` in `SOURCES`."""
+
+from leanrec.core.registry import Entry, Registry
+from leanrec.runtime.base import Source
+
+__all__ = ["SOURCES", "Source"]
+
+SOURCES: Registry[Source] = Registry(
+    "source",
+    {
+        "embedding": Entry(
+            "leanrec.runtime.sources.embedding:EmbeddingSource", "an encoder's query vector against the item table"
+        ),
+        "neighbours": Entry(
+            "leanrec.runtime.sources.neighbours:NeighbourSource", "stored similarities of items, added up"
+        ),
+        "popular": Entry("leanrec.runtime.sources.popular:PopularSource", "the same items for everybody"),
+    },
+)

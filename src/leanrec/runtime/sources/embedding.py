@@ -1,0 +1,97 @@
+"""An encoder's query vector against a table of item vectors, through an index."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from leanrec.core.errors import BundleError, ConfigError
+from leanrec.core.jagged import Jagged
+from leanrec.core.nouns import Hits, Queries
+from leanrec.index import INDEXES, Index
+from leanrec.kernels.topk import canonical_scores
+from leanrec.runtime.base import Engine, Parts, Source
+from leanrec.runtime.engines import ENGINES
+
+__all__ = ["EmbeddingSource"]
+
+_BLOCK = 1 << 16
+
+
+class EmbeddingSource(Source):
+    """encode -> index.search. engine and index share one item table; `score` gives the scores that `search` gives."""
+
+    kind = "embedding"
+
+    def __init__(self, name: str, engine: Engine, index: Index) -> None:
+        assert engine.dim == index.items_ND.shape[1], "engine and item table have the same D"
+        self.name, self.engine, self.index = name, engine, index
+        self.num_items = len(index.items_ND)
+
+    def search(self, queries: Queries) -> Hits:
+        known = np.flatnonzero(queries.histories.lengths > 0)
+        if len(known) == len(queries):
+            return self._search(queries.histories, queries.k, queries.exclude, queries.allowed)
+        hits = Hits.none(len(queries), queries.k)
+        if len(known):
+            exclude = None if queries.exclude is None else queries.exclude.take(known)
+            some = self._search(queries.histories.take(known), queries.k, exclude, queries.allowed)
+            hits.items_BK[known], hits.scores_BK[known] = some.items_BK, some.scores_BK
+        return hits
+
+    def _search(
+        self, histories: Jagged, k: int, exclude: Jagged | None, allowed_N: npt.NDArray[np.bool_] | None
+    ) -> Hits:
+        return self.index.search(self.engine.encode(histories), k, exclude, allowed_N)
+
+    def score(self, histories: Jagged, items: Jagged) -> npt.NDArray[np.float32]:
+        """-inf for a query without history."""
+        known = np.flatnonzero(histories.lengths > 0)
+        vectors_BD = np.zeros((len(histories), self.engine.dim), np.float32)
+        if len(known):
+            vectors_BD[known] = self.engine.encode(histories.take(known))
+        query_of_T = items.row_of()
+        scores_T: npt.NDArray[np.float32] = canonical_scores(self.index.items_ND, items.values, vectors_BD, query_of_T)
+        scores_T[histories.lengths[query_of_T] == 0] = -np.inf
+        return scores_T
+
+    def similar(self, item: int, k: int) -> Hits:
+        """By the cosine of the item vectors; reads the whole table once."""
+        items_ND = self.index.items_ND
+        query_D = _unit(items_ND[item : item + 1])[0]
+        scores_N = np.empty(self.num_items, np.float32)
+        for start in range(0, self.num_items, _BLOCK):
+            scores_N[start : start + _BLOCK] = _unit(items_ND[start : start + _BLOCK]) @ query_D
+        scores_N[item] = -np.inf
+        count = min(k, self.num_items - 1)
+        best = np.lexsort((np.arange(self.num_items), -scores_N))[:count]
+        hits = Hits.none(1, k)
+        hits.items_BK[0, :count], hits.scores_BK[0, :count] = best, scores_N[best]
+        return hits
+
+    def config(self) -> dict[str, Any]:
+        return {"engine": {"kind": self.engine.kind, "config": self.engine.config()}, "index": self.index.name}
+
+    def parts(self) -> Parts:
+        return {"engine": self.engine.tensors(), "items": {"table": self.index.items_ND}, "index": self.index.tensors()}
+
+    @classmethod
+    def load(cls, name: str, config: Mapping[str, Any], parts: Parts) -> Self:
+        items_ND = parts["items"]["table"]
+        if items_ND.ndim != 2 or items_ND.dtype != np.float32:
+            raise BundleError(f"the item table of {name} is not a matrix of float32: the bundle is damaged")
+        try:
+            index_type, engine_type = INDEXES[config["index"]], ENGINES[config["engine"]["kind"]]
+        except ConfigError as error:
+            raise BundleError(f"{error}: update leanrec, or write the bundle again") from error
+        index = index_type.from_tensors(items_ND, parts["index"])
+        return cls(name, engine_type.load(config["engine"]["config"], parts["engine"], index.items_ND), index)
+
+
+def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    norms: npt.NDArray[np.float32] = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    norms[norms == 0] = 1
+    return vectors / norms[:, None]
