@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def run() -> Result:
     log = bench_data("amazon-beauty-5core") / "interactions.parquet"
     data = prepare(log, order_by="pos")
     rows = _baselines("leave-one-out", data)
-    reached: dict[str, list[Any]] = {}
+    reached: dict[str, list[Measured]] = {}
     for name in TARGETS:
         for seed in SEEDS:
             found, more = _fit(name, data, seed)
@@ -49,7 +50,7 @@ def run() -> Result:
     return _result(reached, rows)
 
 
-def _fit(name: str, data: Dataset, seed: int) -> tuple[Any, list[tuple[str, ...]]]:
+def _fit(name: str, data: Dataset, seed: int) -> tuple[Measured, list[tuple[str, ...]]]:
     """The measured refit model, and the table's rows for it and for the model before the refit."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
@@ -68,17 +69,26 @@ def _baselines(split: str, data: Dataset) -> list[tuple[str, ...]]:
     return [_row(split, name, _measure(MODELS[name]().fit(data, refit=True), data), None) for name in BASELINES]
 
 
-def _measure(model: Recommender, data: Dataset) -> Any:
-    return evaluate(model, data, on="test", k=(10,)).rows[0]
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One model's metrics on the test part, and the interval of its NDCG@10."""
+
+    metrics: Mapping[str, float]
+    interval: tuple[float, float]
 
 
-def _row(split: str, name: str, found: Any, seconds: float | None) -> tuple[str, ...]:
-    low, high = found.interval["ndcg@10"]
+def _measure(model: Recommender, data: Dataset) -> Measured:
+    found = evaluate({"model": model}, data, on="test", k=(10,))
+    return Measured(found["model"].metrics, found.interval("model", "ndcg@10"))
+
+
+def _row(split: str, name: str, found: Measured, seconds: float | None) -> tuple[str, ...]:
+    low, high = found.interval
     took = "" if seconds is None else f"{seconds:.0f}"
     return (f"{name} ({split})", *(f"{found.metrics[m]:.4f}" for m in METRICS), f"{low:.4f} to {high:.4f}", took)
 
 
-def _result(reached: dict[str, list[Any]], rows: list[tuple[str, ...]]) -> Result:
+def _result(reached: dict[str, list[Measured]], rows: list[tuple[str, ...]]) -> Result:
     ratios, gate, figures = [], "ok", []
     for name, runs in reached.items():
         means = [float(np.mean([run.metrics[metric] for run in runs])) for metric in METRICS]
@@ -86,7 +96,7 @@ def _result(reached: dict[str, list[Any]], rows: list[tuple[str, ...]]) -> Resul
         slack = [2 * e / len(runs) ** 0.5 if LONG else 0.03 * t for e, t in zip(errors, TARGETS[name], strict=True)]
         if any(mean + more < target for mean, more, target in zip(means, slack, TARGETS[name], strict=True)):
             gate = "failed"
-        ends = [run.interval["ndcg@10"] for run in runs]
+        ends = [run.interval for run in runs]
         target = TARGETS[name][1]
         interval = (float(np.mean([e[0] for e in ends])) / target, float(np.mean([e[1] for e in ends])) / target)
         ratios.append((means[1] / target, interval))

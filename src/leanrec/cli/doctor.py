@@ -23,7 +23,7 @@ def doctor(*, json: Json = False) -> int:
         f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_bytes'] / 2**30:.1f} GiB"
         f" ({', '.join(facts['cpu_features']) or 'no vector extensions known'})",
         "",
-        format_table(("", "state", "seen"), rows),
+        format_table(("", "state", "seen"), rows, text=(0, "state", "seen")),
         *(f"{c.name}: {c.remedy}" for c in found.checks if c.remedy),
     ]
     emit("\n".join(lines), {"healthy": found.healthy, **msgspec.to_builtins(found)}, json)

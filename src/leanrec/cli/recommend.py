@@ -58,5 +58,7 @@ def recommend(
     rows_shown = [
         (str(n), str(i["item_id"]), f"{i['score']:.4f}", i["source"], i["title"] or "") for n, i in enumerate(items, 1)
     ]
-    table = format_table(("rank", "item_id", "score", "source", "title"), rows_shown)
+    table = format_table(
+        ("rank", "item_id", "score", "source", "title"), rows_shown, text=("item_id", "source", "title")
+    )
     return emit(table, {"items": items, "degraded": ranking.degraded}, json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 __all__ = ["Progress", "format_table", "say", "step"]
@@ -24,13 +24,15 @@ def step(name: str) -> Iterator[None]:
     say(f"{name}: {time.perf_counter() - start:.1f} s")
 
 
-def format_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns aligned under their headers: the first to the left, the others to the right."""
+def format_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, text: Collection[str | int] = (0,)) -> str:
+    """Columns aligned under their headers, numbers to the right. text: the columns, by place or header, to the left."""
     widths = [max(len(cell) for cell in column) for column in zip(headers, *rows, strict=True)]
+    left = [place in text or header in text for place, header in enumerate(headers)]
 
     def line(cells: Sequence[str]) -> str:
-        aligned = [c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
-        return "  ".join(aligned).rstrip()
+        return "  ".join(
+            c.ljust(width) if is_text else c.rjust(width) for c, width, is_text in zip(cells, widths, left, strict=True)
+        ).rstrip()
 
     return "\n".join([line(headers), "  ".join("-" * width for width in widths), *map(line, rows)])
 

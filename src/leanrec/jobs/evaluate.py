@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from leanrec.core.config import Config
 from leanrec.core.console import say, step
 from leanrec.core.errors import InputError
 from leanrec.data.dataset import Dataset
-from leanrec.data.readers import read_table
 from leanrec.evaluation.evaluate import Results, evaluate
 from leanrec.models import MODELS
 from leanrec.runtime.recommender import Recommender
@@ -32,29 +31,21 @@ class EvaluateJob(Config):
 
 def evaluate_models(job: EvaluateJob) -> Results:
     """Everything named in the job, in its order, then the baselines."""
+    for name in job.models:
+        if not Path(name).exists():
+            raise InputError(f"{name} does not exist: name bundles, run folders or tables of recommendations")
     data = Dataset.load(job.data)
-    models = {name: _open_model(name) for name in job.models}
-    models |= fit_baselines(data, refit=job.on == "test")
+    models = [*job.models, *fit_baselines(data, refit=job.on == "test")]
     with step(f"evaluating {len(models)} models on {data.name}"):
         return evaluate(models, data, on=job.on, k=job.k, include_seen=job.include_seen)
 
 
-def fit_baselines(data: Dataset, *, refit: bool) -> dict[str, Any]:
-    """The popularity baselines this data set allows. refit: they may use the validation part too, which tunes nothing."""
-    fitted: dict[str, Any] = {}
+def fit_baselines(data: Dataset, *, refit: bool) -> list[Recommender]:
+    """The popularity baselines this data set allows; with `refit` they count the validation part too."""
+    fitted = []
     for name in BASELINES:
         try:
-            fitted[name] = MODELS[name]().fit(data, refit=refit)
+            fitted.append(MODELS[name]().fit(data, refit=refit))
         except InputError as error:
             say(f"no {name} baseline: {error}")
     return fitted
-
-
-def _open_model(name: str) -> Any:
-    path = Path(name)
-    if path.is_dir():
-        return Recommender.load(path)
-    if path.is_file():
-        table, _ = read_table(path)
-        return table
-    raise InputError(f"{name} is neither a bundle, a run folder nor a table of recommendations: it does not exist")
