@@ -16,7 +16,8 @@ import numpy.typing as npt
 __all__ = ["DRAWS", "MOST_RESAMPLED", "Resampled", "method_for"]
 
 DRAWS = 2000
-MOST_RESAMPLED = 100_000
+MOST_RESAMPLED = 50_000
+_TOGETHER = 40
 _NORMAL = NormalDist()
 
 Values = npt.NDArray[np.float64]
@@ -75,9 +76,9 @@ def _draw(values_BM: Values, seed: int) -> Values:
     rng = np.random.default_rng(seed)
     users = len(values_BM)
     means_RM = np.empty((DRAWS, values_BM.shape[1]))
-    for draw in range(DRAWS):
-        times_B = np.bincount(rng.integers(0, users, users), minlength=users).astype(np.float64)
-        means_RM[draw] = times_B @ values_BM
+    for start in range(0, DRAWS, _TOGETHER):
+        drawn = [np.bincount(rng.integers(0, users, users), minlength=users) for _ in range(_TOGETHER)]
+        means_RM[start : start + _TOGETHER] = np.stack(drawn).astype(np.float64) @ values_BM
     return means_RM / users
 
 

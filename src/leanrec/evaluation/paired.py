@@ -9,7 +9,7 @@ import numpy.typing as npt
 from leanrec.core.errors import InputError
 from leanrec.evaluation.intervals import Resampled, method_for
 
-__all__ = ["Paired", "compare"]
+__all__ = ["Paired", "compare", "compare_columns"]
 
 
 class Paired(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,18 +57,24 @@ def compare(
             f"{len(baseline_B)} users; evaluate both on the same users"
         )
     resampled = Resampled(np.stack([baseline_B, model_B], axis=1), seed=seed)
-    before, after = resampled.means_M.tolist()
-    low, high = resampled.difference(1, 0)
-    ratio = resampled.ratio(1, 0)
+    return compare_columns(resampled, 0, 1, metric=metric, baseline=baseline, model=model)
+
+
+def compare_columns(resampled: Resampled, old: int, new: int, *, metric: str, baseline: str, model: str) -> Paired:
+    """`compare` for two columns of values that were resampled together."""
+    before, after = float(resampled.means_M[old]), float(resampled.means_M[new])
+    low, high = resampled.difference(new, old)
+    ratio = resampled.ratio(new, old)
+    users = len(resampled.values_BM)
     return Paired(
         metric=metric,
         model=model,
         baseline=baseline,
-        users=len(baseline_B),
+        users=users,
         difference=after - before,
         interval=(max(low, -1.0), min(high, 1.0)),
         relative=after / before - 1 if before > 0 else None,
         relative_interval=None if ratio is None else (ratio[0] - 1, ratio[1] - 1),
         verdict="better" if low > 0 else "worse" if high < 0 else "undecided",
-        method=method_for(len(baseline_B)),
+        method=method_for(users),
     )

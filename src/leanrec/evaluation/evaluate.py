@@ -1,0 +1,149 @@
+"""How good recommenders are: full rankings for held-out users, through the same Recommender that serves.
+
+Rules: every model is asked about the same users with the same histories (docs/architecture.md says which). Whether seen
+items may be answered is the data set's protocol, unless overridden; where they may not, a target already in the history
+does not count as relevant. Users without targets are left out. Values are kept per user, so that models can be paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from leanrec.core.console import Progress
+from leanrec.core.errors import InputError
+from leanrec.core.jagged import Jagged
+from leanrec.data.dataset import Cases, Dataset, Part, Users
+from leanrec.evaluation.metrics import CATALOGUE, PER_USER, Exposure, Metric, per_user
+from leanrec.evaluation.results import Result, Results
+from leanrec.evaluation.tables import read_lists
+from leanrec.runtime.recommender import Recommender
+
+__all__ = ["Result", "Results", "evaluate"]
+
+_BLOCK = 4096
+Answers = Callable[[int, int], npt.NDArray[np.int32]]
+
+
+def evaluate(
+    models: Any,
+    data: Dataset,
+    *,
+    on: Part = "test",
+    k: int | Iterable[int] = (10,),
+    users: Users = "all",
+    include_seen: bool | None = None,
+) -> Results:
+    """Judge models on held-out events; one result per model, in their order.
+
+    models: a Recommender, a table of recommendations from elsewhere (a frame or a file with user_id, item_id and rank
+    or score), the path of a bundle or run folder, or a list of those, or a dict by name. k: lengths of list. users:
+    "all", or only those that "tune" or "certify". include_seen: None for what the data set's protocol says.
+    InputError when nobody has targets.
+    """
+    ks = _lengths(k)
+    include = data.protocol.repeats if include_seen is None else include_seen
+    cases = data.cases(on, users, include_seen=include)
+    if not len(cases):
+        who = "" if users == "all" else f" among the users that {users}"
+        raise InputError(
+            f"{data.name} has nobody to evaluate on {on}{who}: prepare it with another split, or more data"
+        )
+    popularity_N = np.bincount(data.train().values, minlength=len(data.items))
+    results = []
+    for name, model in _named(models):
+        answers, notes = _answers(model, data, cases, max(ks), include)
+        with closing(Progress(f"evaluating {name}", len(cases))) as progress:
+            values, metrics = _judge(answers, cases, ks, Exposure(popularity_N, ks, ~data.items.erased), progress)
+        results.append(Result(model=name, on=on, users_B=cases.users, values=values, metrics=metrics, notes=notes))
+    return Results(results)
+
+
+def _judge(
+    answers: Answers, cases: Cases, ks: list[int], exposure: Exposure, progress: Progress
+) -> tuple[dict[str, npt.NDArray[np.float64]], dict[str, float]]:
+    """Values per user, and all metrics of the model."""
+    blocks = []
+    for start in range(0, len(cases), _BLOCK):
+        stop = min(start + _BLOCK, len(cases))
+        items_BK = answers(start, stop)
+        exposure.add(items_BK)
+        blocks.append(
+            per_user(items_BK, cases.targets.slice(start, stop), [Metric(m, k) for k in ks for m in PER_USER])
+        )
+        progress.advance(stop - start)
+    values = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    metrics = {name: float(values_B.mean()) for name, values_B in values.items()}
+    return values, metrics | exposure.values(Metric(m, k) for k in ks for m in CATALOGUE)
+
+
+def _lengths(k: int | Iterable[int]) -> list[int]:
+    ks = [k] if isinstance(k, int) else list(k)
+    for one in ks:
+        if not isinstance(one, int) or one < 1:
+            raise InputError(f"k is the length of a list of recommendations, at least 1, not {one!r}")
+    if not ks:
+        raise InputError("k names no length of list: say for example k=10")
+    return sorted(set(ks))
+
+
+def _named(models: Any) -> Iterator[tuple[str, Any]]:
+    """Each model with a name of its own."""
+    if isinstance(models, Mapping):
+        yield from ((str(name), model) for name, model in models.items())
+        return
+    taken: dict[str, int] = {}
+    for model in models if isinstance(models, list | tuple) else [models]:
+        name = model.source.name if isinstance(model, Recommender) else str(model) if _is_path(model) else "table"
+        taken[name] = taken.get(name, 0) + 1
+        yield (name if taken[name] == 1 else f"{name} ({taken[name]})"), model
+
+
+def _is_path(model: Any) -> bool:
+    return isinstance(model, str | Path)
+
+
+def _answers(model: Any, data: Dataset, cases: Cases, k: int, include_seen: bool) -> tuple[Answers, list[str]]:
+    """How to get the lists of users start..stop, and what has to be said about them."""
+    if _is_path(model) and Path(model).is_dir():
+        model = Recommender.load(model)
+    if isinstance(model, Recommender):
+        return _ask(model, data, cases, min(k, len(model.items)), include_seen)
+    items_BK, notes = read_lists(model, data, cases, k)
+    if not include_seen:
+        seen = _count_seen(items_BK, cases.histories)
+        if seen:
+            notes.append(f"{seen:,} recommended items were already in the user's history: they count as misses")
+    return (lambda start, stop: items_BK[start:stop]), notes
+
+
+def _ask(model: Recommender, data: Dataset, cases: Cases, k: int, include_seen: bool) -> tuple[Answers, list[str]]:
+    """The model's lists in rows of `data`, whatever rows it uses itself. What it knows alone is an empty place."""
+    same = model.items is data.items or model.items == data.items
+    notes = []
+    allowed_N = ~model.items.erased if model.items.erased.any() else None
+    if not same:
+        to_model = model.items.rows(data.items.ids())
+        to_data = np.append(data.items.rows(model.items.ids()), np.int32(-1))  # so that -1 stays -1
+        notes.append(f"{int((to_model < 0).sum()):,} of {len(data.items):,} items are unknown to the model")
+
+    def answers(start: int, stop: int) -> npt.NDArray[np.int32]:
+        histories = cases.histories.slice(start, stop)
+        if not same:
+            known = Jagged(to_model[histories.values], histories.offsets)
+            histories = known.where(known.values >= 0)
+        hits, _ = model.rank(histories, k, include_seen=include_seen, allowed_N=allowed_N)
+        return hits.items_BK if same else to_data[hits.items_BK]
+
+    return answers, notes
+
+
+def _count_seen(items_BK: npt.NDArray[np.int32], histories: Jagged) -> int:
+    width = int(max(items_BK.max(initial=0), histories.values.max(initial=0))) + 2
+    keys_BK = np.arange(len(items_BK))[:, None] * width + items_BK
+    return int(np.isin(keys_BK[items_BK >= 0], histories.row_of() * width + histories.values).sum())
