@@ -60,6 +60,8 @@ class _Ids:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.pool = pl.Categories.random()
+        # Polars forgets the texts of a pool when no series of it is left.
+        self._alive = pl.Series([], dtype=pl.Categorical(self.pool))
         self.parts: list[npt.NDArray[Any]] = []
 
     def append(self, ids: pl.Series) -> None:
