@@ -24,6 +24,9 @@ VERBS = (
     "quickstart", "prepare", "train", "evaluate", "recommend", "compress", "verify", "serve", "models", "doctor",
 )  # fmt: skip
 
+_WRONG_PATH = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+_LACKING = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.EROFS)
+
 app = App(
     name="leanrec",
     help="Large recommenders, made lean and served fast, with numbers for what every step costs and buys.",
@@ -60,11 +63,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _abandon_stdout()
         return 0
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE):
-            return _fault(error, arguments)
-        where = f" ({error.filename})" if error.filename else ""
-        say(f"leanrec: the machine lacks something: {error.strerror}{where}")
-        return 3
+        if error.errno in _WRONG_PATH and error.filename:
+            say(f"leanrec: {error.filename}: {error.strerror}; choose another path")
+            return 2
+        if error.errno in _LACKING:
+            say(
+                f"leanrec: the machine lacks something: {error.strerror}"
+                + f" ({error.filename})" * bool(error.filename)
+            )
+            return 3
+        return _fault(error, arguments)
     except Exception as error:
         return _fault(error, arguments)
 
