@@ -16,7 +16,7 @@ __all__ = ["Config", "build", "load_toml", "parse_overrides", "to_dict"]
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of every component's configuration.
+    """Base of every component's configuration; a subclass says `frozen=True, kw_only=True` again.
 
     A hyperparameter is written once, here in its component's subclass, with its default and a docstring line.
     A field that is None by default is chosen from the data by the component's versioned rule.

@@ -39,7 +39,8 @@ class SASRecBlock(nn.Module):
     def forward(self, x_RLD: Tensor, mask: Tensor | None) -> Tensor:
         x_RLD = x_RLD + self.dropout(self.attention(self.norm1(x_RLD), mask))
         hidden = F.relu(self.up(self.norm2(x_RLD)))
-        return x_RLD + self.dropout(self.down(self.dropout(hidden)))
+        out: Tensor = x_RLD + self.dropout(self.down(self.dropout(hidden)))
+        return out
 
 
 class LiGRBlock(nn.Module):
@@ -58,7 +59,8 @@ class LiGRBlock(nn.Module):
         x_RLD = x_RLD + self.dropout(mixed * torch.sigmoid(self.gate1(x_RLD)))
         value, gate = self.up(self.norm2(x_RLD)).chunk(2, dim=-1)
         hidden = self.dropout(value * F.silu(gate))
-        return x_RLD + self.dropout(self.down(hidden) * torch.sigmoid(self.gate2(x_RLD)))
+        out: Tensor = x_RLD + self.dropout(self.down(hidden) * torch.sigmoid(self.gate2(x_RLD)))
+        return out
 
 
 BLOCKS: dict[str, type[SASRecBlock] | type[LiGRBlock]] = {"sasrec": SASRecBlock, "ligr": LiGRBlock}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from leanrec.core.errors import ConfigError
 from leanrec.core.registry import nearest
 

@@ -65,7 +65,7 @@ class NextItem:
         flat = np.concatenate([batch.items_RL.ravel(), batch.targets_T, batch.negatives_n])
         rows, inverse = self.table.distinct(flat)
         sizes = [batch.items_RL.size, len(batch.targets_T), len(batch.negatives_n)]
-        inputs, targets, negatives = torch.from_numpy(inverse).split(sizes)
+        inputs, targets, negatives = torch.split(torch.from_numpy(inverse), sizes)
         return self.table.gather(rows), rows, inputs.view(batch.items_RL.shape), targets, negatives
 
     def _hidden(self, batch: Batch, items_RLD: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ class Tracker:
         if folder is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(str(folder))
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Write the values as of `step`, and see that they reach the disk."""

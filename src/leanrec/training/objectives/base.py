@@ -20,5 +20,9 @@ class Objective(ABC):
     full: ClassVar[bool]
 
     @abstractmethod
+    def __init__(self, num_items: int, negatives: int) -> None:
+        """For a catalogue of `num_items` and `negatives` drawn for every batch."""
+
+    @abstractmethod
     def loss(self, hidden_TD: Tensor, leaf_UD: Tensor, targets_T: Tensor, negatives_n: Tensor) -> Tensor:
         """Scalar. targets_T, negatives_n: int64 places in the leaf; negatives are shared by all predictions."""

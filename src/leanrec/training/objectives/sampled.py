@@ -16,14 +16,14 @@ __all__ = ["SampledSoftmax"]
 class SampledSoftmax(Objective):
     """-log (e^s / (e^s + sum over sampled j of e^(s_j) / (n q_j))), log-Q correction of Bengio & Senecal 2008.
 
-    With negatives drawn uniformly, n q_j = n / (N - 1), so every negative's score is raised by log((N - 1) / n): the
-    sum is an unbiased estimate of the full softmax's denominator. A negative that is the target is left out of that row.
+    Negatives are drawn uniformly from all N items, each expected n q_j = n / N times, so every negative's score is raised
+    by log(N / n). A drawn target is left out, so the sum is an unbiased estimate of the full softmax's denominator.
     """
 
     full: ClassVar[bool] = False
 
     def __init__(self, num_items: int, negatives: int) -> None:
-        self.correction = math.log(max(num_items - 1, 1) / negatives)
+        self.correction = math.log(num_items / negatives)
 
     def loss(self, hidden_TD: Tensor, leaf_UD: Tensor, targets_T: Tensor, negatives_n: Tensor) -> Tensor:
         positive_T = (hidden_TD * leaf_UD.index_select(0, targets_T)).sum(-1).float()
