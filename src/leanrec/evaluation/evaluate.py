@@ -126,7 +126,6 @@ def _ask(model: Recommender, data: Dataset, cases: Cases, k: int, include_seen: 
     """The model's lists in rows of `data`, whatever rows it uses itself. What it knows alone is an empty place."""
     same = model.items is data.items or model.items == data.items
     notes = []
-    allowed_N = ~model.items.erased if model.items.erased.any() else None
     if not same:
         to_model = model.items.rows(data.items.ids())
         to_data = np.append(data.items.rows(model.items.ids()), np.int32(-1))  # so that -1 stays -1
@@ -137,7 +136,7 @@ def _ask(model: Recommender, data: Dataset, cases: Cases, k: int, include_seen: 
         if not same:
             known = Jagged(to_model[histories.values], histories.offsets)
             histories = known.where(known.values >= 0)
-        hits, _ = model.rank(histories, k, include_seen=include_seen, allowed_N=allowed_N)
+        hits, _ = model.rank(histories, k, include_seen=include_seen)
         return hits.items_BK if same else to_data[hits.items_BK]
 
     return answers, notes
