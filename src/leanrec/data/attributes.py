@@ -26,6 +26,9 @@ def align(table: Any, ids: Vocabulary, role: str, column: str, report: Report) -
         return None
     id_name = f"{role}_id"
     frame, where = _with_ids(table, role, column)
+    if not len(frame):
+        report.notes.append(f"{where} holds no rows: there are no {role} attributes")
+        return None
     key = pl.Series(id_name, ids.ids(), dtype=pl.Int64 if ids.numeric else pl.String)
     given = frame[id_name]
     if given.dtype.is_float() and ids.numeric:

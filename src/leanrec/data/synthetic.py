@@ -150,7 +150,7 @@ class _Plan:
         topic = np.searchsorted(shifted, owner + random.random(count), side="right") - owner * world.topics
         topic = np.clip(topic, 0, world.topics - 1)
         inside = np.searchsorted(self.popularity, random.random(count))
-        ranks = np.minimum(inside * world.topics + topic, world.items - 1)
+        ranks: Ints = np.minimum(inside * world.topics + topic, world.items - 1)
         follows = random.random(count) < world.chain
         follows[(ends - lengths)[lengths > 0]] = False
         choice = np.minimum(random.geometric(0.6, count), _SUCCESSORS)
