@@ -17,7 +17,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from .conftest import Outcome, leanrec_process, tiny_log
+from tiny import tiny_log
+
+from .conftest import Outcome, leanrec_process
 
 Leanrec = Callable[..., Outcome]
 
