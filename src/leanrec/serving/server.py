@@ -7,8 +7,10 @@ import gc
 import os
 import signal
 import socket
+import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -33,7 +35,7 @@ from leanrec.serving.handlers import Service
 from leanrec.serving.metrics import Metrics
 from leanrec.serving.state import UserState
 
-__all__ = ["default_store", "serve"]
+__all__ = ["default_store", "make_service", "serve"]
 
 _BACKLOG = 1024
 
@@ -59,16 +61,10 @@ def serve(
         raise ConfigError(f"{host} can be reached from outside: set read_keys or write_keys in --config FILE first")
     # Bound before anything is loaded: a port in use is known at once, and early callers wait instead of failing.
     listener = _bind(host, port)
-    try:
+    with listener, _without_scipy():
         recommender = Recommender.load(bundle_path)
-        events = open_store(store or default_store(bundle_path))
-    except BaseException:
-        listener.close()
-        raise
-    try:
-        asyncio.run(_run(recommender, events, listener, settings))
-    finally:
-        events.close()
+        with closing(open_store(store or default_store(bundle_path))) as events:
+            asyncio.run(_run(recommender, events, listener, settings))
 
 
 def default_store(bundle_path: str | Path) -> str:
@@ -87,6 +83,22 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+@contextmanager
+def _without_scipy() -> Iterator[None]:
+    """Numba takes BLAS from SciPy, when it is installed, as it loads its first function: 0.2 s and 30 MB for nothing.
+
+    SciPy is no dependency, so no loop of ours may call BLAS through it.
+    """
+    if "scipy" in sys.modules:
+        yield
+        return
+    sys.modules["scipy"] = None  # type: ignore[assignment]  # importing it is now an ImportError, which Numba expects
+    try:
+        yield
+    finally:
+        del sys.modules["scipy"]
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -127,17 +139,22 @@ class _Listening(Server):
         self._shd: Any = self._holder
 
 
-async def _run(recommender: Recommender, events: EventStore, listener: socket.socket, config: ServingConfig) -> None:
-    host, port = listener.getsockname()[:2]
+def make_service(recommender: Recommender, events: EventStore, config: ServingConfig) -> Service:
+    """All that one serving process owns; inside the event loop that will use it. Its batcher is to be closed."""
     metrics = Metrics()
     state = UserState(
         recommender.items, recommender.histories, events,
         recent=config.recent_events, ignored=config.ignored_events, capacity=config.cached_users,
         on_error=metrics.storage_errors.add,
     )  # fmt: skip
-    batcher = Batcher(recommender, state, config, metrics)
-    service = Service(recommender, state, batcher, events, config, metrics)
+    service = Service(recommender, state, Batcher(recommender, state, config, metrics), events, config, metrics)
     _add_gauges(service)
+    return service
+
+
+async def _run(recommender: Recommender, events: EventStore, listener: socket.socket, config: ServingConfig) -> None:
+    host, port = listener.getsockname()[:2]
+    service = make_service(recommender, events, config)
     server = _Listening(App(service), listener, config)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -145,7 +162,7 @@ async def _run(recommender: Recommender, events: EventStore, listener: socket.so
         loop.add_signal_handler(number, stopping.set)
     serving = asyncio.create_task(server.serve())
     try:
-        await batcher.call(partial(_warm_up, recommender))
+        await service.batcher.call(partial(_warm_up, recommender))
         gc.collect()
         gc.freeze()  # what was loaded stays: the collector need not look at it again
         service.status = "ok"
@@ -160,7 +177,7 @@ async def _run(recommender: Recommender, events: EventStore, listener: socket.so
         server.stop()  # type: ignore[no-untyped-call]
         with suppress(TimeoutError):
             await asyncio.wait_for(serving, config.stop_seconds)
-        batcher.close()
+        service.batcher.close()
 
 
 def _warm_up(recommender: Recommender) -> None:
