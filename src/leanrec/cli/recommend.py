@@ -51,12 +51,13 @@ def recommend(
     ranking, titles = answer_one(job)
     if ranking.degraded:
         say("nothing is known of this user or history: these are the popular items")
+    answers = list(zip(ranking.item_ids, ranking.scores, ranking.sources, titles, strict=True))
     items = [
-        {"item_id": item, "score": score, "source": source, "title": title}
-        for item, score, source, title in zip(ranking.item_ids, ranking.scores, ranking.sources, titles, strict=True)
+        {"item_id": item, "score": score, "source": source, "title": title} for item, score, source, title in answers
     ]
     rows_shown = [
-        (str(n), str(i["item_id"]), f"{i['score']:.4f}", i["source"], i["title"] or "") for n, i in enumerate(items, 1)
+        (str(rank), str(item), f"{score:.4f}", source, title or "")
+        for rank, (item, score, source, title) in enumerate(answers, 1)
     ]
     table = format_table(
         ("rank", "item_id", "score", "source", "title"), rows_shown, text=("item_id", "source", "title")

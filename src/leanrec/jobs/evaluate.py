@@ -18,7 +18,7 @@ __all__ = ["BASELINES", "EvaluateJob", "evaluate_models", "fit_baselines"]
 BASELINES = ("popular", "popular-recent")
 
 
-class EvaluateJob(Config):
+class EvaluateJob(Config, frozen=True, kw_only=True):
     """What `leanrec evaluate` is told."""
 
     models: tuple[str, ...]

@@ -10,7 +10,7 @@ from leanrec.data.prepare import prepare
 __all__ = ["PrepareJob", "prepare_dataset"]
 
 
-class PrepareJob(Config):
+class PrepareJob(Config, frozen=True, kw_only=True):
     """What `leanrec prepare` is told; see `data.prepare.prepare` for what each field means."""
 
     events: str

@@ -21,7 +21,7 @@ __all__ = ["RecommendJob", "answer_one", "recommend_all"]
 _WRITERS = {".parquet": "write_parquet", ".csv": "write_csv", ".jsonl": "write_ndjson", ".arrow": "write_ipc"}
 
 
-class RecommendJob(Config):
+class RecommendJob(Config, frozen=True, kw_only=True):
     """What `leanrec recommend` is told: one of `user` and `history`, or neither for every known user."""
 
     bundle: str

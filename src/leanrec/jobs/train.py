@@ -24,7 +24,7 @@ __all__ = ["TrainJob", "fit_into", "train"]
 _OURS = ("bundle", "history", "checkpoints", "tensorboard", "run.json")
 
 
-class TrainJob(Config):
+class TrainJob(Config, frozen=True, kw_only=True):
     """What `leanrec train` is told."""
 
     model: str
