@@ -79,7 +79,7 @@ class ModelContract:
         assert not degraded_B.any()
         for items_K, scores_K in zip(hits.items_BK, hits.scores_BK, strict=True):
             found = items_K >= 0
-            assert found.any() and not found[np.argmin(found) :].any() or found.all()
+            assert found[0] and np.array_equal(found, np.sort(found)[::-1])
             items_K, scores_K = items_K[found], scores_K[found]
             assert len(set(items_K.tolist())) == len(items_K) and items_K.max() < len(data.items)
             assert np.isfinite(scores_K).all()

@@ -1,0 +1,231 @@
+"""Item neighbours against a dense brute force, and what is chosen from the data."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leanrec.core.errors import BundleError, ConfigError
+from leanrec.core.jagged import Jagged
+from leanrec.core.nouns import Queries
+from leanrec.data.dataset import Dataset
+from leanrec.kernels.neighbours import similarities_reference, sums_reference
+from leanrec.models import item_knn
+from leanrec.models.item_knn import ItemKNN, ItemKNNConfig, _fit
+from leanrec.runtime.sources.neighbours import NeighbourSource
+
+from .contract import ModelContract
+from .worlds import shop
+
+
+class TestItemKNN(ModelContract):
+    model = "item-knn"
+
+
+class TestItemKNNWithSettings(ModelContract):
+    model = "item-knn"
+    settings = {"neighbours": 3, "half_life": 2, "shrinkage": 1.5, "window": 4}  # noqa: RUF012
+
+
+def dense(train: Jagged, num_items: int, k: int, config: ItemKNNConfig) -> np.ndarray:
+    """(N, N) similarities of each item to itself and its k nearest, 0 elsewhere: by sorting everything."""
+    had_UN = np.zeros((len(train), num_items), bool)
+    for user, items in enumerate(train):
+        had_UN[user, items[-config.window :]] = True
+    full_NN = similarities_reference(had_UN, config.shrinkage).astype(np.float32)
+    kept_NN = np.zeros_like(full_NN)
+    for item, row in enumerate(full_NN):
+        others = [j for j in np.lexsort((np.arange(num_items), -row)) if j != item and row[j] > 0][:k]
+        kept_NN[item, others] = row[others]
+        kept_NN[item, item] = row[item]
+    return kept_NN
+
+
+def as_dense(source: NeighbourSource) -> np.ndarray:
+    kept_NN = np.diag(source.selves_N)
+    kept_NN[source.neighbours.row_of(), source.neighbours.values] = source.similarities
+    return kept_NN
+
+
+@st.composite
+def logs(draw):
+    num_items = draw(st.integers(1, 9))
+    rows = draw(st.lists(st.lists(st.integers(0, num_items - 1), max_size=8), min_size=1, max_size=8))
+    config = ItemKNNConfig(
+        shrinkage=draw(st.sampled_from([0.0, 2.5])),
+        window=draw(st.sampled_from([3, 2000])),
+        half_life=draw(st.sampled_from([0.0, 0.5, 4.0])),
+        neighbours=draw(st.integers(1, 10)),
+    )
+    return Jagged.from_rows(rows), num_items, config
+
+
+@given(logs(), st.integers(1, 12), st.booleans(), st.integers(0, 2**9 - 1))
+@settings(max_examples=150, deadline=None)
+def test_answers_equal_a_dense_brute_force(log, k, excluding, allowed_bits):
+    train, num_items, config = log
+    kept_NN = dense(train, num_items, config.neighbours, config)
+    source = ItemKNN(config)._source(_fit(train, num_items, config.neighbours, config), config.half_life)
+    np.testing.assert_allclose(as_dense(source), kept_NN, rtol=1e-6)
+    allowed_N = np.array([allowed_bits >> i & 1 for i in range(num_items)], bool) if allowed_bits else None
+    hits = source.search(Queries(train, k, train if excluding else None, allowed_N))
+    ages = np.arange(config.window)
+    weights_L = 0.5 ** (ages / config.half_life) if config.half_life else np.ones(config.window)
+    every = Jagged.from_rows([range(num_items)] * len(train))
+    scores_BN = source.score(train, every).reshape(len(train), num_items)
+    for row, history in enumerate(train):
+        sums_N = sums_reference(history, weights_L, kept_NN).astype(np.float32)
+        np.testing.assert_allclose(scores_BN[row], sums_N, rtol=1e-6)
+        open_N = (scores_BN[row] > 0) & (np.ones(num_items, bool) if allowed_N is None else allowed_N)
+        if excluding:
+            open_N[history] = False
+        expected = [j for j in np.lexsort((np.arange(num_items), -scores_BN[row])) if open_N[j]][:k]
+        assert hits.items_BK[row].tolist() == expected + [-1] * (k - len(expected))
+        assert hits.scores_BK[row, : len(expected)].tolist() == scores_BN[row, expected].tolist()
+
+
+def test_larger_data_equals_the_brute_force_on_any_number_of_threads(monkeypatch):
+    rng = np.random.default_rng(0)
+    num_items = 300
+    train = Jagged.from_rows([np.minimum(rng.zipf(1.3, rng.integers(0, 60)), num_items) - 1 for _ in range(200)])
+    config = ItemKNNConfig(shrinkage=1.0)
+    found = {}
+    for threads in (1, 4):
+        monkeypatch.setattr(item_knn.numba, "get_num_threads", lambda count=threads: count)
+        found[threads] = _fit(train, num_items, 20, config)
+    one, four = found[1], found[4]
+    assert np.array_equal(one.lists.values, four.lists.values)
+    assert np.array_equal(one.similarities, four.similarities)
+    source = ItemKNN(config)._source(one, 0.0)
+    np.testing.assert_allclose(as_dense(source), dense(train, num_items, 20, config), rtol=1e-6)
+    nearest = one.nearest(5)
+    np.testing.assert_allclose(as_dense(ItemKNN()._source(nearest, 0.0)), dense(train, num_items, 5, config), rtol=1e-6)
+
+
+def test_events_too_old_to_count_leave_no_trace():
+    """Weights that underflow to zero: nothing is touched twice, and scratch is clean for the next query."""
+    rng = np.random.default_rng(1)
+    train = Jagged.from_rows([rng.integers(0, 5, 1500) for _ in range(3)])
+    config = ItemKNNConfig()
+    source = ItemKNN(config)._source(_fit(train, 5, 4, config), 0.5)
+    first = source.search(Queries(train, 5))
+    assert (first.items_BK >= 0).all()
+    assert np.array_equal(source.search(Queries(train, 5)).scores_BK, first.scores_BK)
+
+
+def test_many_threads_may_search_at_once():
+    source = ItemKNN(neighbours=10, half_life=3).fit(shop()).source
+    histories = shop().cases("test").histories
+    expected = source.search(Queries(histories, 8))
+    different = []
+
+    def ask() -> None:
+        for _ in range(20):
+            hits = source.search(Queries(histories, 8))
+            if not np.array_equal(hits.scores_BK, expected.scores_BK):
+                different.append(hits)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not different
+
+
+def test_settings_that_are_given_stay_and_others_are_chosen(capsys):
+    data = shop()
+    given_both = ItemKNN(neighbours=7, half_life=2.0).fit(data)
+    assert given_both.card["config"] == {"neighbours": 7, "half_life": 2.0, "shrinkage": 0.0, "window": 2000}
+    assert given_both.source.half_life == 2.0
+    assert given_both.source.neighbours.lengths.max() <= 7
+    assert capsys.readouterr().err == ""
+    chosen = ItemKNN(neighbours=7).fit(data).card["config"]
+    assert chosen["neighbours"] == 7 and chosen["half_life"] in item_knn._HALF_LIVES
+    assert "item-knn (defaults 1): neighbours=7 half_life=" in capsys.readouterr().err
+
+
+def test_without_an_order_all_events_count_alike():
+    assert ItemKNN().fit(shop(times=False)).source.half_life is None
+
+
+def test_without_validation_there_are_plain_defaults():
+    chosen = ItemKNN().fit(shop(split="time:0.9,0,0.1")).card["config"]
+    assert (chosen["neighbours"], chosen["half_life"]) == (100, 0.0)
+
+
+def test_choosing_looks_at_no_user_who_certifies(monkeypatch):
+    data = shop()
+    asked = []
+    cases = Dataset.cases
+
+    def watched(self, on, users="all", **more):
+        asked.append((on, users))
+        return cases(self, on, users, **more)
+
+    monkeypatch.setattr(Dataset, "cases", watched)
+    ItemKNN().fit(data)
+    assert asked == [("valid", "tune")]
+
+
+def test_refit_learns_from_validation_too():
+    data = shop()
+    once, again = (ItemKNN(neighbours=50, half_life=0).fit(data, refit=refit).source for refit in (False, True))
+    assert len(again.neighbours.values) > len(once.neighbours.values)
+    np.testing.assert_allclose(
+        as_dense(again), dense(data.train(True), len(data.items), 50, ItemKNNConfig()), rtol=1e-6
+    )
+
+
+def test_repeated_items_come_back_first_where_they_may():
+    data = shop(repeats=True)
+    hits, _ = ItemKNN(neighbours=50, half_life=1).fit(data).rank(Jagged.from_rows([[3, 3, 3]]), 1)
+    assert hits.items_BK.tolist() == [[3]]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"neighbours": 0}, {"half_life": -1}, {"shrinkage": float("nan")}, {"window": 0}, {"window": "many"}]
+)
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        ItemKNN(**settings)
+
+
+def broken_parts():
+    def arrays(**changed):
+        good = {
+            "offsets": np.array([0, 1, 2], np.int64),
+            "items": np.array([1, 0], np.int32),
+            "similarities": np.array([0.5, 0.5], np.float32),
+            "selves": np.array([1, 1], np.float32),
+        }
+        return {"neighbours": {**good, **changed}}
+
+    config = {"window": 10, "half_life": None}
+    yield config, {}
+    yield {}, arrays()
+    yield {**config, "window": 0}, arrays()
+    yield {**config, "window": 10**9}, arrays()
+    yield {**config, "half_life": 0}, arrays()
+    yield {**config, "half_life": "long"}, arrays()
+    yield config, arrays(items=np.array([1, 2], np.int32))
+    yield config, arrays(items=np.array([-1, 0], np.int32))
+    yield config, arrays(items=np.array([1, 0], np.int64))
+    yield config, arrays(offsets=np.array([0, 3, 2], np.int64))
+    yield config, arrays(offsets=np.array([0, 2], np.int64))
+    yield config, arrays(offsets=np.array([0, 1, 1], np.int64))
+    yield config, arrays(similarities=np.array([0.5], np.float32))
+    yield config, arrays(similarities=np.array([0.5, np.nan], np.float32))
+    yield config, arrays(similarities=np.array([0.5, np.inf], np.float32))
+    yield config, arrays(selves=np.array([1, -1], np.float32))
+    yield config, arrays(selves=np.ones((2, 1), np.float32))
+
+
+@pytest.mark.parametrize(("config", "parts"), list(broken_parts()))
+def test_bundles_that_point_outside_are_refused(config, parts):
+    with pytest.raises(BundleError, match="'item-knn' is broken"):
+        NeighbourSource.load("item-knn", config, parts)
