@@ -20,11 +20,11 @@ from leanrec.core.errors import (
 
 if TYPE_CHECKING:
     from leanrec import models
+    from leanrec.compression.compress import compress
     from leanrec.core.nouns import Ranking, Request
     from leanrec.data.dataset import Dataset
     from leanrec.data.prepare import prepare
     from leanrec.evaluation.evaluate import evaluate
-    from leanrec.jobs.compress import compress
     from leanrec.runtime.recommender import Recommender
 
 __version__ = "0.1.0"
@@ -54,7 +54,7 @@ _LAZY = {
     "Ranking": "leanrec.core.nouns:Ranking",
     "Recommender": "leanrec.runtime.recommender:Recommender",
     "Request": "leanrec.core.nouns:Request",
-    "compress": "leanrec.jobs.compress:compress",
+    "compress": "leanrec.compression.compress:compress",
     "evaluate": "leanrec.evaluation.evaluate:evaluate",
     "models": "leanrec.models:",
     "prepare": "leanrec.data.prepare:prepare",

@@ -19,7 +19,7 @@ from leanrec.data.catalog import PUBLIC, load_public
 from leanrec.data.dataset import Dataset
 from leanrec.data.prepare import prepare
 from leanrec.evaluation.evaluate import Results, evaluate
-from leanrec.jobs.compress import CompressJob, Compressed, compress_bundle
+from leanrec.jobs.compress import CompressJob, compress_bundle
 from leanrec.jobs.recommend import titles
 from leanrec.jobs.train import TrainJob, fit_into
 from leanrec.runtime.recommender import Recommender

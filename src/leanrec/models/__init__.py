@@ -7,7 +7,7 @@ from leanrec.models.base import Model
 
 __all__ = ["MODELS", "Model"]
 
-MODELS: Registry[Model] = Registry(
+MODELS: Registry[Model[Any]] = Registry(
     "model",
     {
         "popular": Entry("leanrec.models.popular:Popular", "most interactions of all time"),
