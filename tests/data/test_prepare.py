@@ -114,7 +114,7 @@ def test_positive_is_no_program(text):
     if text:
         with pytest.raises(InputError, match="'column op number'"):
             prepare(log, positive=text)
-    with pytest.raises(InputError, match="no column 'ratin'.*did you mean 'rating'"):
+    with pytest.raises(InputError, match=r"no column 'ratin'.*did you mean 'rating'"):
         prepare(log, positive="ratin>=4")
 
 

@@ -16,10 +16,12 @@ quick = settings(deadline=None, max_examples=40)
 
 
 def prepared(log, split, **options):
+    """The data set, None where too many events share a moment to cut them by time."""
     try:
         return prepare(frame(log), split=split, **options)
     except InputError as error:
-        assert "leaves nothing to train on" in str(error)
+        if "leaves nothing to train on" not in str(error):
+            raise
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from leanrec.core.errors import BundleError, InputError
-from leanrec.core.files import atomic_folder, disk_errors, recover_folder
+from leanrec.core.files import atomic_folder, current_folder, disk_errors
 from leanrec.core.ids import Vocabulary
 from leanrec.core.jagged import Jagged
 from leanrec.core.tensors import map_tensors, serialize
@@ -120,17 +121,15 @@ class Dataset:
             (folder / "users.safetensors").write_bytes(serialize(self.users.tensors()))
             (folder / "items.safetensors").write_bytes(serialize(self.items.tensors()))
             (folder / "interactions.safetensors").write_bytes(serialize(dict(_arrays(self))))
-            if self.attributes is not None:
-                self.attributes.write_parquet(folder / "items.parquet")
-            if self.user_attributes is not None:
-                self.user_attributes.write_parquet(folder / "users.parquet")
+            for name, table in (("items.parquet", self.attributes), ("users.parquet", self.user_attributes)):
+                if table is not None:
+                    (folder / name).write_bytes(_parquet(table))
             (folder / "dataset.json").write_bytes(msgspec.json.format(msgspec.json.encode(_header(self)), indent=1))
 
     @classmethod
     def load(cls, path: str | Path) -> Dataset:
         """Map a saved data set; item rows are checked once, other arrays are read only when touched."""
-        path = Path(path)
-        recover_folder(path)
+        path = current_folder(path) or Path(path)
         header = _read_header(path)
         try:
             with disk_errors(path):
@@ -243,6 +242,13 @@ def _checked(
         raise ValueError("an item row or split label is out of range")
     jagged = Jagged(rows, offsets)
     return Interactions(jagged, split, arrays.get("times"), arrays.get("values")), certify.astype(np.bool_)
+
+
+def _parquet(frame: pl.DataFrame) -> bytes:
+    """Through memory, so that a full disk is reported by the system and not in Polars' words."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    return buffer.getvalue()
 
 
 def _read_attributes(file: Path, rows: int) -> pl.DataFrame | None:

@@ -74,6 +74,7 @@ def _download(url: str, part: Path, timeout: float) -> None:
         try:
             _attempt(url, part, timeout)
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code == 416:  # the part is longer than the file: it is from another version
                 part.unlink(missing_ok=True)
                 problem = error

@@ -10,6 +10,7 @@ asked for at once, and no loop runs over single events.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import math
 from collections.abc import Iterator
@@ -93,6 +94,10 @@ def generate(path: str | Path, **world: Any) -> World:
         try:
             register_io_source(source, schema=schema).sink_parquet(temporary, row_group_size=_BLOCK_EVENTS)
             temporary.replace(path)
+        except pl.exceptions.PolarsError as error:
+            if f"os error {errno.ENOSPC}" in str(error):  # Polars keeps the number only in its text
+                raise OSError(errno.ENOSPC, str(error)) from error
+            raise
         finally:
             temporary.unlink(missing_ok=True)
     return planted
