@@ -72,7 +72,8 @@ def _precision(hits_BK: Flags, relevant_B: Counts, k: int) -> Values:
 
 
 def _ndcg(hits_BK: Flags, relevant_B: Counts, k: int) -> Values:
-    gains = 1.0 / np.log2(np.arange(2, k + 2))
+    # Rounded, because logarithms differ in the last bit between processors and certificates are compared to the last.
+    gains = np.round(1.0 / np.log2(np.arange(2, k + 2)), 12)
     ideal = np.cumsum(gains)
     gained_B = (hits_BK * gains[: hits_BK.shape[1]]).sum(axis=1)
     return np.asarray(gained_B / ideal[np.minimum(relevant_B, k) - 1])
