@@ -51,7 +51,8 @@ def degenerate(kind: str, rng: np.random.Generator, size: int, dim: int) -> F32:
 
 
 KINDS = [
-    "plain", "duplicates", "zero", "all zero", "denormal", "tiny", "huge", "mixed norms", "near ties", "signs", "sparse",
+    "plain", "duplicates", "zero", "all zero", "denormal", "tiny", "huge", "mixed norms", "near ties", "signs",
+    "sparse",
 ]  # fmt: skip
 
 

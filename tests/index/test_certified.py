@@ -6,6 +6,7 @@ import pytest
 from leanrec.index import certified
 from leanrec.index.certified import CertifiedInt8Index
 from leanrec.index.exact import ExactIndex
+
 from .contract import ExactIndexContract, table
 
 

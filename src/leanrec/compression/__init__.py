@@ -1,1 +1,16 @@
-"""Plans and transforms that make a recommender lean, and what each step bought and cost."""
+"""Making a trained recommender smaller and faster, with what each step bought and cost."""
+
+from leanrec.compression.base import Plan, Step, StepRecord
+from leanrec.core.registry import Entry, Registry
+
+__all__ = ["STEPS", "Plan", "Step", "StepRecord"]
+
+STEPS: Registry[Step] = Registry(
+    "compression step",
+    {
+        "int8-items": Entry(
+            "leanrec.compression.int8:Int8Items", "scan int8 item vectors, rescore in full: the same answers, proven"
+        ),
+        "int8-dense": Entry("leanrec.compression.int8:Int8Dense", "int8 dense layers of the encoder, where that pays"),
+    },
+)

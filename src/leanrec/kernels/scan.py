@@ -86,16 +86,19 @@ def int8_bounds(
     coded_D: int16 query codes, so small that D * 127 * max|code| < 2**31. facts_3: the query's unit, and the slope and
     offset of the radius: |score - unit * scale * dot| <= scale * (slope * level + offset) + 1e-44.
     """
-    dim = codes_ND.shape[1]
     unit, slope, offset = facts_3[0], facts_3[1], facts_3[2]
-    for i in range(len(lowers_n)):
-        row_D = codes_ND[first + i]
+    count = len(lowers_n)
+    codes_nD, scales_n, levels_n = codes_ND[first:], scales_N[first:], levels_N[first:]
+    dots_n = np.empty(count, np.int32)
+    for i in range(count):
         dot = np.int32(0)
-        for d in range(dim):
-            dot += np.int32(row_D[d]) * np.int32(coded_D[d])
-        scale = np.float64(scales_N[first + i])
-        centre = unit * scale * np.float64(dot)
-        radius = scale * (slope * np.float64(levels_N[first + i]) + offset) + 1e-44
+        for d in range(codes_nD.shape[1]):
+            dot += np.int32(codes_nD[i, d]) * np.int32(coded_D[d])
+        dots_n[i] = dot
+    for i in range(count):  # a loop of its own, so that it vectorises
+        scale = np.float64(scales_n[i])
+        centre = unit * scale * np.float64(dots_n[i])
+        radius = scale * (slope * np.float64(levels_n[i]) + offset) + 1e-44
         lowers_n[i] = centre - radius
         uppers_n[i] = centre + radius
 

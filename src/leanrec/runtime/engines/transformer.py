@@ -15,6 +15,7 @@ import numpy.typing as npt
 from leanrec.core.config import Config, build, to_dict
 from leanrec.core.errors import BundleError
 from leanrec.core.jagged import Jagged
+from leanrec.kernels.dense import dense_int8
 from leanrec.kernels.transformer import attend, attend_last, gated_add, layer_norm, relu, swiglu
 
 __all__ = ["TransformerEngine", "TransformerShape"]
@@ -105,12 +106,16 @@ def _under(tensors: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, F3
 
 
 class _Dense:
-    """x W^T + b."""
+    """x W^T + b, in float32 or with an int8 weight and its scales."""
 
     def __init__(self, tensors: Mapping[str, F32], name: str) -> None:
         self.weight, self.bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
+        self.scale = tensors[f"{name}.scale"] if self.weight.dtype == np.int8 else None
 
     def __call__(self, x_TD: F32) -> F32:
+        if self.scale is not None:
+            coded: F32 = dense_int8(x_TD, self.weight, self.scale, self.bias)
+            return coded
         out: F32 = x_TD @ self.weight.T
         out += self.bias
         return out
@@ -119,6 +124,7 @@ class _Dense:
         """Output columns low..high as a layer of their own."""
         part = object.__new__(_Dense)
         part.weight, part.bias = self.weight[low:high], self.bias[low:high]
+        part.scale = None if self.scale is None else self.scale[low:high]
         return part
 
 

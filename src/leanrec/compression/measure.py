@@ -1,0 +1,140 @@
+"""How fast and how large a bundle is, in a process of its own: nothing is left over from training or a bigger model.
+
+`python -m leanrec.compression.measure BUNDLE HISTORIES STARTED K` prints one JSON line; `measure` runs that.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from leanrec.core.errors import MachineError
+from leanrec.core.jagged import Jagged
+from leanrec.core.tensors import map_tensors, serialize
+from leanrec.runtime.bundle import resolve_bundle
+from leanrec.runtime.recommender import Recommender
+
+__all__ = ["Measurement", "measure"]
+
+_SINGLES, _SINGLE_SECONDS = 2000, 3.0
+_BATCH, _BATCH_SECONDS = 64, 1.5
+_WARM = 20
+_LIMIT_SECONDS = 600
+
+
+class Measurement(msgspec.Struct, frozen=True, kw_only=True):
+    """One bundle on this machine. Latencies are of whole answers (rows to rows) one by one; memory after all of it.
+
+    rss, pss, private: bytes of the process, with shared pages in full, by share, or not at all. Mapped files count.
+    """
+
+    latency_p50_ms: float
+    latency_p99_ms: float
+    answers_per_second: float
+    first_answer_seconds: float
+    bytes_scanned: int | None
+    bundle_bytes: int
+    rss: int
+    pss: int
+    private: int
+    torch_imported: bool
+    cores: int
+    load: float
+    """Processes that wanted a core in the minute before: above `cores`, the times are other programs' too."""
+
+
+def measure(bundle: str | Path, histories: Jagged, k: int = 10) -> Measurement:
+    """Measure a bundle on disk with non-empty histories in its rows; MachineError when the process fails."""
+    assert len(histories), "something to ask"
+    with tempfile.TemporaryDirectory() as folder:
+        asked = Path(folder) / "histories.safetensors"
+        asked.write_bytes(serialize({"items": histories.values.astype(np.int32), "offsets": histories.offsets}))
+        command = [
+            sys.executable,
+            "-m",
+            "leanrec.compression.measure",
+            str(bundle),
+            str(asked),
+            str(time.time()),
+            str(k),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_SECONDS, check=False)
+    if done.returncode != 0:
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise MachineError(f"measuring {bundle} in a fresh process failed: {last[0]}")
+    return msgspec.json.decode(done.stdout.splitlines()[-1], type=Measurement)
+
+
+def _measure_here(bundle: str, asked: str, started: float, k: int) -> Measurement:
+    load = os.getloadavg()[0]
+    model = Recommender.load(bundle)
+    tensors = map_tensors(asked)
+    histories = Jagged(tensors["items"], tensors["offsets"])
+    model.rank(histories.slice(0, 1), k)
+    first = time.time() - started
+    for query in range(min(_WARM, len(histories))):
+        model.rank(histories.slice(query, query + 1), k)
+    singles = _time_singles(model, histories, k)
+    rate = _time_batches(model, histories, k)
+    memory = _memory()
+    return Measurement(
+        latency_p50_ms=1e3 * float(np.quantile(singles, 0.5)),
+        latency_p99_ms=1e3 * float(np.quantile(singles, 0.99)),
+        answers_per_second=rate,
+        first_answer_seconds=first,
+        bytes_scanned=_bytes_scanned(model),
+        bundle_bytes=sum(entry.stat().st_size for entry in os.scandir(resolve_bundle(bundle))),
+        rss=memory["Rss"],
+        pss=memory["Pss"],
+        private=memory["Private_Clean"] + memory["Private_Dirty"],
+        torch_imported="torch" in sys.modules,
+        cores=len(os.sched_getaffinity(0)),
+        load=load,
+    )
+
+
+def _time_singles(model: Recommender, histories: Jagged, k: int) -> list[float]:
+    """Seconds of each of many single answers."""
+    seconds: list[float] = []
+    end = time.perf_counter() + _SINGLE_SECONDS
+    while len(seconds) < _SINGLES and (now := time.perf_counter()) < end:
+        query = len(seconds) % len(histories)
+        model.rank(histories.slice(query, query + 1), k)
+        seconds.append(time.perf_counter() - now)
+    return seconds
+
+
+def _time_batches(model: Recommender, histories: Jagged, k: int) -> float:
+    """Answers per second in batches."""
+    answered, start, begun = 0, 0, time.perf_counter()
+    while time.perf_counter() - begun < _BATCH_SECONDS:
+        batch = histories.slice(start, min(start + _BATCH, len(histories)))
+        model.rank(batch, k)
+        answered += len(batch)
+        start = start + _BATCH if start + _BATCH < len(histories) else 0
+    return answered / (time.perf_counter() - begun)
+
+
+def _bytes_scanned(model: Recommender) -> int | None:
+    index: Any = getattr(model.source, "index", None)
+    return None if index is None else int(index.bytes_scanned)
+
+
+def _memory() -> dict[str, int]:
+    """Bytes by kind, from the kernel's own account."""
+    text = Path("/proc/self/smaps_rollup").read_text()
+    return {name: int(kib) << 10 for name, kib in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}
+
+
+if __name__ == "__main__":
+    found = _measure_here(sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4]))
+    sys.stdout.write(msgspec.json.encode(found).decode() + "\n")

@@ -1,0 +1,95 @@
+"""Is a bundle what it says, and does its certificate hold? Everything is computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from leanrec.compression.quality import judge
+from leanrec.core.errors import InputError, PromiseError
+from leanrec.data.dataset import Dataset
+from leanrec.evaluation.certificate import Certificate
+from leanrec.index.bounded import BoundedIndex
+from leanrec.kernels.topk import canonical_scores_reference
+from leanrec.runtime.recommender import Recommender
+from leanrec.runtime.sources.embedding import EmbeddingSource
+
+__all__ = ["Verification", "verify"]
+
+_QUERIES = 16
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """What was checked and found true, one sentence each. certificate: as it was computed again, when it was."""
+
+    id: str
+    checks: list[str]
+    certificate: Certificate | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
+
+    def __str__(self) -> str:
+        return "\n".join([f"bundle {self.id}", *self.checks])
+
+
+def verify(
+    path: str | Path, against: str | Path | None = None, data: Dataset | str | Path | None = None
+) -> Verification:
+    """Check a bundle byte by byte and its index bound by bound; with `against` and `data`, its certificate too.
+
+    BundleError when the bundle is damaged, PromiseError when a bound or the certificate does not hold, InputError when
+    the certificate was issued for another bundle or other data.
+    """
+    if (against is None) != (data is None):
+        raise InputError("a certificate is checked with both the bundle it was compared with and the data set")
+    model = Recommender.load(path)
+    checks = ["every byte is as it was written"]
+    if isinstance(model.source, EmbeddingSource) and isinstance(model.source.index, BoundedIndex):
+        checks.append(_check_bounds(model.source.index))
+    if against is None or data is None:
+        return Verification(id=model.id, checks=checks)
+    data = data if isinstance(data, Dataset) else Dataset.load(data)
+    certificate = _check_certificate(model, Recommender.load(against), data)
+    return Verification(id=model.id, checks=[*checks, certificate.verdict(certificate.upper)], certificate=certificate)
+
+
+def _check_bounds(index: BoundedIndex) -> str:
+    """Every row's score lies within its bounds, for a few queries: rows of the table and directions at random."""
+    items_ND = index.items_ND
+    rng = np.random.default_rng(0)
+    size, dim = items_ND.shape
+    queries = rng.standard_normal((_QUERIES, dim)).astype(np.float32)
+    queries[::2] = items_ND[rng.integers(0, size, len(queries[::2]))] if size else 0
+    rows = np.arange(size)
+    for query_D in queries:
+        lower_N, upper_N = index.bounds(query_D)
+        scores_N = canonical_scores_reference(items_ND, rows, query_D[None], np.zeros(size, np.int64))
+        broken = np.flatnonzero((scores_N < lower_N) | (scores_N > upper_N))
+        if len(broken):
+            raise PromiseError(f"the bound of item row {broken[0]} is broken: the index was not built from this table")
+    return f"the index {index.name!r} keeps its bounds: {_QUERIES * size:,} checked"
+
+
+def _check_certificate(model: Recommender, before: Recommender, data: Dataset) -> Certificate:
+    stored: Mapping[str, Any] | None = model.certificate
+    if stored is None:
+        raise InputError(f"bundle {model.id[:12]} holds no certificate: compress writes one")
+    if stored["against"] != before.id:
+        raise InputError(f"the certificate compares with bundle {stored['against'][:12]}, not with {before.id[:12]}")
+    if stored["data"] != data.fingerprint:
+        raise InputError(f"the certificate was issued on another data set than {data.name}: prepare it as it was then")
+    said = msgspec.convert(stored["loss"], Certificate)
+    found = judge(before, model, data, metric=said.metric, alpha=said.alpha).certificate
+    if found.upper > said.upper or found.users != said.users:
+        raise PromiseError(
+            f"the certificate does not hold: it says a loss of at most {said.upper:.2%} on {said.users:,} users, "
+            f"but {found.upper:.2%} on {found.users:,} users was found"
+        )
+    return found
