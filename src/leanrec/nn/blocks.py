@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from leanrec.nn.dropout import Dropout
+
 __all__ = ["BLOCKS", "Attention", "LiGRBlock", "SASRecBlock", "Transformer"]
 
 
@@ -34,7 +36,7 @@ class SASRecBlock(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.attention = Attention(dim, heads)
         self.up, self.down = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x_RLD: Tensor, mask: Tensor | None) -> Tensor:
         x_RLD = x_RLD + self.dropout(self.attention(self.norm1(x_RLD), mask))
@@ -52,7 +54,7 @@ class LiGRBlock(nn.Module):
         self.attention = Attention(dim, heads)
         self.gate1, self.gate2 = nn.Linear(dim, dim), nn.Linear(dim, dim)
         self.up, self.down = nn.Linear(dim, 2 * hidden), nn.Linear(hidden, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x_RLD: Tensor, mask: Tensor | None) -> Tensor:
         mixed = self.attention(self.norm1(x_RLD), mask)
@@ -79,7 +81,7 @@ class Transformer(nn.Module):
         self.positions = nn.Embedding(max_length, dim)
         self.blocks = nn.ModuleList(BLOCKS[block](dim, heads, hidden, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         nn.init.normal_(self.positions.weight, std=dim**-0.5)
 
     def forward(self, items_RLD: Tensor, position_RL: Tensor, mask: Tensor | None) -> Tensor:
