@@ -23,15 +23,14 @@ def drop(x_E: F32, share: float, seed: int, out_E: F32) -> None:
     start = np.uint32(seed)
     for i in range(x_E.size):
         h = np.uint32(np.uint32(i) * np.uint32(0x9E3779B9) + start)
-        h = np.uint32(h ^ (h >> np.uint32(16))) * np.uint32(0x7FEB352D)
-        h = np.uint32(h ^ (h >> np.uint32(15))) * np.uint32(0x846CA68B)
+        h = np.uint32(np.uint32(h ^ (h >> np.uint32(16))) * np.uint32(0x7FEB352D))
+        h = np.uint32(np.uint32(h ^ (h >> np.uint32(15))) * np.uint32(0x846CA68B))
         h = np.uint32(h ^ (h >> np.uint32(16)))
         out_E[i] = x_E[i] * scale if h >= limit else np.float32(0.0)
 
 
 def drop_reference(x_E: F32, share: float, seed: int, out_E: F32) -> None:
-    h = np.arange(x_E.size, dtype=np.uint32) * np.uint32(0x9E3779B9) + np.uint32(seed)
-    h = (h ^ (h >> 16)) * np.uint32(0x7FEB352D)
-    h = (h ^ (h >> 15)) * np.uint32(0x846CA68B)
-    h = h ^ (h >> 16)
+    h: npt.NDArray[np.uint32] = np.arange(x_E.size, dtype=np.uint32) * np.uint32(0x9E3779B9) + np.uint32(seed)
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
+        h = (h ^ (h >> np.uint32(shift))) * np.uint32(factor)
     out_E[:] = np.where(h >= np.uint32(share * 4294967296.0), x_E * np.float32(1.0 / (1.0 - share)), 0)
