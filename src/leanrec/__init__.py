@@ -21,6 +21,7 @@ from leanrec.core.errors import (
 if TYPE_CHECKING:
     from leanrec import models
     from leanrec.compression.compress import compress
+    from leanrec.compression.verify import verify
     from leanrec.core.nouns import Ranking, Request
     from leanrec.data.dataset import Dataset
     from leanrec.data.prepare import prepare
@@ -47,6 +48,7 @@ __all__ = [
     "load",
     "models",
     "prepare",
+    "verify",
 ]
 
 _LAZY = {
@@ -58,6 +60,7 @@ _LAZY = {
     "evaluate": "leanrec.evaluation.evaluate:evaluate",
     "models": "leanrec.models:",
     "prepare": "leanrec.data.prepare:prepare",
+    "verify": "leanrec.compression.verify:verify",
 }
 
 

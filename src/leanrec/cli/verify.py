@@ -18,10 +18,7 @@ def verify(bundle: Path, /, *, against: Path | None = None, data: Path | None = 
         against: The bundle or run folder it was compressed from.
         data: The data set the certificate was made with.
     """
-    import msgspec
+    from leanrec.compression.verify import verify as check
 
-    from leanrec.jobs.verify import VerifyJob, verify_bundle
-
-    job = VerifyJob(bundle=str(bundle), against=str(against) if against else None, data=str(data) if data else None)
-    found = verify_bundle(job)
-    return emit("\n".join(found.sentences), msgspec.to_builtins(found), json)
+    found = check(bundle, against, data)
+    return emit(str(found), {"bundle": str(bundle), **found.to_dict()}, json)
