@@ -75,6 +75,14 @@ def test_a_foreign_or_newer_file_is_refused(tmp_path: Path) -> None:
         SqliteStore(tmp_path / "folder.sqlite")
 
 
+def test_one_process_owns_the_file(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "events.sqlite")
+    with pytest.raises(StorageError, match="in use by another process"):
+        SqliteStore(tmp_path / "events.sqlite")
+    store.close()
+    SqliteStore(tmp_path / "events.sqlite").close()
+
+
 def _flip(path: Path, what: bytes) -> None:
     content = bytearray(path.read_bytes())
     for at in range(len(content)):

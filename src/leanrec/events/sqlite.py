@@ -1,14 +1,19 @@
 """Events in one SQLite file: write-ahead log, an fsync before every answer, many callers sharing one commit.
 
-Each row carries a CRC of its content, checked whenever it is read. After a failed commit the connection is thrown
-away: its pages may be lost though the kernel calls them clean. The next write reopens the file and moves everything
-that was acknowledged out of the log into the main file (checkpoint, fsync, log cut to nothing), so that whatever is
-acknowledged later lies on pages written after the failure.
+Each row carries a CRC of its content, checked whenever it is read. One process owns the file (a lock beside it).
+
+After a failed fsync the kernel calls pages clean that never reached the disk, so that nothing read back from the log
+is sure to be there ("Can Applications Recover from fsync Failures?", USENIX ATC 2020). Hence a failed commit throws the
+connection away, and whoever opens a log that is not empty writes it once more, byte for byte, with an fsync, before
+SQLite reads it and empties it into the main file: what is acknowledged later never rests on a lost page.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import math
+import os
 import sqlite3
 import threading
 import zlib
@@ -20,7 +25,7 @@ from typing import Any, Self
 
 import msgspec
 
-from leanrec.core.errors import ConfigError, InputError, StorageError
+from leanrec.core.errors import ConfigError, InputError, LeanrecError, StorageError
 from leanrec.core.files import disk_errors, sync_folder
 from leanrec.core.ids import Id
 from leanrec.events.base import Event, EventStore
@@ -41,6 +46,7 @@ _INSERT = """INSERT INTO events (event_id, user_id, item_id, event, timestamp, v
 _COLUMNS = "seq, event_id, user_id, item_id, event, timestamp, value, crc"
 _SCAN_ROWS = 1000
 _QUICK_CHECK_BYTES = 64 << 20
+_CHUNK = 1 << 20
 _encoder = msgspec.msgpack.Encoder()
 
 Row = tuple[str, Id, Id, str, float, float | None, int]
@@ -68,12 +74,16 @@ class SqliteStore(EventStore):
         self._reader: sqlite3.Connection | None = None
         with disk_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._owner = _own(self.path)
         try:
             self._writer: sqlite3.Connection | None = self._open()
-            with disk_errors(self.path):
-                sync_folder(self.path.parent)
-        except sqlite3.Error as error:
+            sync_folder(self.path.parent)
+        except (sqlite3.Error, OSError) as error:
+            os.close(self._owner)
             raise self._explain(error) from error
+        except LeanrecError:
+            os.close(self._owner)
+            raise
         self._thread = threading.Thread(target=self._write_loop, name="event-writer", daemon=True)
         self._thread.start()
 
@@ -119,9 +129,12 @@ class SqliteStore(EventStore):
 
     def close(self) -> None:
         with self._lock:
+            if self._closed:
+                return
             self._closed = True
             self._lock.notify()
         self._thread.join()
+        os.close(self._owner)
 
     # ---- the writer thread
 
@@ -179,8 +192,7 @@ class SqliteStore(EventStore):
     # ---- connections
 
     def _open(self) -> sqlite3.Connection:
-        log = Path(f"{self.path}-wal")
-        unclean = log.exists() and log.stat().st_size > 0
+        unclean = _rewrite(Path(f"{self.path}-wal"))
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -255,15 +267,40 @@ class SqliteStore(EventStore):
 
     def _explain(self, error: Exception) -> StorageError:
         code = getattr(error, "sqlite_errorname", "") or ""
-        if code == "SQLITE_FULL":
+        number = error.errno if isinstance(error, OSError) else None
+        if code == "SQLITE_FULL" or number == errno.ENOSPC:
             return StorageError(f"no space left on the disk that holds {self.path}: free some and send again")
-        if code.startswith("SQLITE_IOERR"):
-            return StorageError(f"the disk that holds {self.path} reports an input/output error ({code})")
+        if code.startswith("SQLITE_IOERR") or number == errno.EIO:
+            return StorageError(f"the disk that holds {self.path} reports an input/output error ({code or error})")
         if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             return self._damaged(str(error))
         if isinstance(error, StorageError):
             return error
         return StorageError(f"the event store {self.path} cannot be used: {error}")
+
+
+def _own(path: Path) -> int:
+    """The descriptor of a lock that says that this process owns the file; it goes with the process."""
+    handle = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise StorageError(f"the event store {path} is in use by another process: stop it, or name another") from error
+    return handle
+
+
+def _rewrite(log: Path) -> bool:
+    """Write a log that was left behind once more, so that what is read from it is on disk; whether there was one."""
+    if not log.exists() or not log.stat().st_size:
+        return False
+    with open(log, "r+b") as file:
+        while chunk := file.read(_CHUNK):
+            file.seek(-len(chunk), os.SEEK_CUR)
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    return True
 
 
 def _truncate_log(connection: sqlite3.Connection) -> None:
