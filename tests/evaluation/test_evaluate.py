@@ -154,3 +154,14 @@ def test_what_cannot_be_evaluated_is_said(data, models):
     empty = prepare({"user_id": ["a", "b"], "item_id": ["x", "y"], "timestamp": [1e9, 1e9]}, name="tiny")
     with pytest.raises(InputError, match="tiny has nobody to evaluate on valid"):
         evaluate(Popular().fit(empty), empty, on="valid")
+
+
+def test_users_without_a_history_are_counted():
+    held_out = shop(split="users:0.6,0.2,0.2")
+    found = evaluate(Popular().fit(held_out), held_out).rows[0]
+    histories = held_out.cases("test").histories.lengths
+    expected = [f"{(histories == 0).sum()} users got popular items: the model knows nothing of their history"]
+    assert found.notes == (expected if (histories == 0).any() else [])
+    empty = Recommender(PopularSource("p", np.ones(1, np.float32)), Vocabulary(["elsewhere"]), repeats=False)
+    everyone = len(histories)
+    assert evaluate(empty, held_out).rows[0].notes[1].startswith(f"{everyone} users got popular items")

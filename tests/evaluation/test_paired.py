@@ -82,7 +82,9 @@ def test_verdicts():
     assert compare(better, old).difference == -result.difference
     same = compare(old, old)
     assert (same.verdict, same.interval, same.relative) == ("undecided", (0.0, 0.0), 0.0)
-    assert "not told apart" in str(same)
+    assert str(same) == ": model equals baseline for each of 600 users"
+    shuffled = compare(old, rng.permutation(old))
+    assert shuffled.verdict == "undecided" and "model is not told apart from baseline" in str(shuffled)
 
 
 def test_a_baseline_without_hits_has_no_relative_difference():

@@ -131,12 +131,18 @@ def _ask(model: Recommender, data: Dataset, cases: Cases, k: int, include_seen: 
         to_data = np.append(data.items.rows(model.items.ids()), np.int32(-1))  # so that -1 stays -1
         notes.append(f"{int((to_model < 0).sum()):,} of {len(data.items):,} items are unknown to the model")
 
+    degraded = 0
+
     def answers(start: int, stop: int) -> npt.NDArray[np.int32]:
+        nonlocal degraded
         histories = cases.histories.slice(start, stop)
         if not same:
             known = Jagged(to_model[histories.values], histories.offsets)
             histories = known.where(known.values >= 0)
-        hits, _ = model.rank(histories, k, include_seen=include_seen)
+        hits, degraded_B = model.rank(histories, k, include_seen=include_seen)
+        degraded += int(degraded_B.sum())
+        if degraded and stop == len(cases):
+            notes.append(f"{degraded:,} users got popular items: the model knows nothing of their history")
         return hits.items_BK if same else to_data[hits.items_BK]
 
     return answers, notes

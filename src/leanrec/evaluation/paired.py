@@ -32,6 +32,8 @@ class Paired(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         low, high = self.interval
+        if self.difference == low == high == 0:
+            return f"{self.metric}: {self.model} equals {self.baseline} for each of {self.users:,} users"
         share = ""
         if self.relative is not None and self.relative_interval is not None:
             ends = f"{100 * self.relative_interval[0]:+.1f} % to {100 * self.relative_interval[1]:+.1f} %"

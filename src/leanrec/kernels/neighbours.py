@@ -17,18 +17,23 @@ __all__ = ["nearest_items", "score_neighbours", "search_neighbours", "similariti
 
 
 @jit
-def _bits(score: Any) -> Any:
-    """The bits of a float32 that is at least 0: they sort as the number does."""
-    box = np.empty(1, np.float32)
-    box[0] = score
-    return np.int64(box.view(np.int32)[0])
+def _new_box() -> Any:
+    """One float32 and, in the same bytes, an int32: the bits of numbers that are at least 0 sort as the numbers do."""
+    score_1 = np.zeros(1, np.float32)
+    return score_1, score_1.view(np.int32)
 
 
 @jit
-def _score_of(key: Any) -> Any:
-    box = np.empty(1, np.int32)
-    box[0] = np.int32(-(key >> 32))
-    return box.view(np.float32)[0]
+def _key(box: Any, score: Any, row: Any) -> Any:
+    """An int64 that sorts by falling score, then by rising row."""
+    box[0][0] = score
+    return (-np.int64(box[1][0]) << 32) + np.int64(row)
+
+
+@jit
+def _score_of(box: Any, key: Any) -> Any:
+    box[1][0] = np.int32(-(key >> 32))
+    return box[0][0]
 
 
 @jit
@@ -80,7 +85,7 @@ def nearest_items(
     counts_n = np.zeros(stop - start, np.int64)
     rows_nK = np.empty((stop - start, k), np.int32)
     similarities_nK = np.empty((stop - start, k), np.float32)
-    heap_K = np.empty(k, np.int64)
+    heap_K, box = np.empty(k, np.int64), _new_box()
     for item in range(start, stop):
         touched = 0
         for at in range(item_offsets[item], item_offsets[item + 1]):
@@ -99,11 +104,11 @@ def nearest_items(
             similarity = np.float32(shared_N[other] / (np.sqrt(users * others) + shrinkage))
             shared_N[other] = 0
             if other != item:
-                count = _keep_least(heap_K, count, (-_bits(similarity) << 32) + np.int64(other))
+                count = _keep_least(heap_K, count, _key(box, similarity, other))
         best = np.sort(heap_K[:count])
         for i in range(count):
             rows_nK[item - start, i] = np.int32(best[i] & 0xFFFFFFFF)
-            similarities_nK[item - start, i] = _score_of(best[i])
+            similarities_nK[item - start, i] = _score_of(box, best[i])
         counts_n[item - start] = count
     return counts_n, rows_nK, similarities_nK
 
@@ -146,7 +151,7 @@ def search_neighbours(
     itself. offsets, rows, similarities: the neighbours of each item. exclude_*: B rows, or none at all. allowed_N: (N,)
     or (0,). sums_N (zero), touched_N: scratch of N, left as it was. Answers that are missing stay as they are.
     """
-    heap_K = np.empty(items_BK.shape[1], np.int64)
+    heap_K, box = np.empty(items_BK.shape[1], np.int64), _new_box()
     for query in range(len(items_BK)):
         history = history_values[history_offsets[query] : history_offsets[query + 1]]
         touched = _add_up(history, weights_L, selves_N, offsets, rows, similarities, sums_N, touched_N)
@@ -159,11 +164,11 @@ def search_neighbours(
             score = np.float32(sums_N[item])
             sums_N[item] = 0
             if score > 0 and (len(allowed_N) == 0 or allowed_N[item]):
-                count = _keep_least(heap_K, count, (-_bits(score) << 32) + np.int64(item))
+                count = _keep_least(heap_K, count, _key(box, score, item))
         best = np.sort(heap_K[:count])
         for i in range(count):
             items_BK[query, i] = np.int32(best[i] & 0xFFFFFFFF)
-            scores_BK[query, i] = _score_of(best[i])
+            scores_BK[query, i] = _score_of(box, best[i])
 
 
 @jit
