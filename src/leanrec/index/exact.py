@@ -1,4 +1,4 @@
-"""Full precision: blocks of a float32 matrix product, each score with a bound on its rounding error."""
+"""Full precision: float32 products of all rows, by BLAS for a batch, each with a bound on its rounding error."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from leanrec.index.bounded import BoundedIndex, Exclusions, checked_norms, frozen
-from leanrec.kernels.scan import offer_scores
+from leanrec.kernels.scan import offer_scores, score_rows, score_rows_parallel
 from leanrec.kernels.topk import State
 
 __all__ = ["ExactIndex"]
 
 _BUFFER = 1 << 21  # floats: 8 MiB of scores at a time, whatever the batch and the catalogue
 _UNIT = 2.0**-24
+_WORTH_THREADS = 16 << 20  # bytes of rows below which starting threads costs more than it saves
 
 
 def _facts(norms_B: npt.NDArray[np.float32], dim: int) -> npt.NDArray[np.float64]:
@@ -70,7 +71,11 @@ class ExactIndex(BoundedIndex):
         for first in range(0, size, block):
             items_nD = self.items_ND[first : first + block]
             scores_Bn = buffer[:, : len(items_nD)]
-            np.matmul(queries_BD, items_nD.T, out=scores_Bn)
+            if len(queries_BD) == 1:
+                run = score_rows if items_nD.nbytes < _WORTH_THREADS else score_rows_parallel
+                run(items_nD, queries_BD[0], scores_Bn[0])
+            else:
+                np.matmul(queries_BD, items_nD.T, out=scores_Bn)
             offer_scores(
                 state, scores_Bn, self.norms_N, facts_B2, first, self.items_ND, queries_BD,
                 skip.rows_E, skip.offsets, skip.allowed_N,
