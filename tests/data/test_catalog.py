@@ -25,6 +25,7 @@ class Server(http.server.BaseHTTPRequestHandler):
     ranges: bool
     asked: list[str]
     content: bytes
+    tagged: bool
 
     def do_GET(self):
         given = self.headers.get("Range", "")
@@ -32,7 +33,8 @@ class Server(http.server.BaseHTTPRequestHandler):
         if self.status != 200:
             self.send_error(self.status)
             return
-        start = int(given.removeprefix("bytes=").rstrip("-")) if given and self.ranges else 0
+        same = self.headers.get("If-Range") == self.tag()
+        start = int(given.removeprefix("bytes=").rstrip("-")) if given and same and self.ranges else 0
         if start > len(self.content):
             self.send_error(416)
             return
@@ -41,8 +43,13 @@ class Server(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
+        if self.tagged:
+            self.send_header("ETag", self.tag())
         self.end_headers()
         self.wfile.write(body[: self.cut.pop(0)] if self.cut else body)
+
+    def tag(self):
+        return f'"{hashlib.md5(self.content).hexdigest()}"'
 
     def log_message(self, *_):
         pass
@@ -51,6 +58,7 @@ class Server(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     Server.cut, Server.status, Server.ranges, Server.asked, Server.content = [], 200, True, [], CONTENT
+    Server.tagged = True
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as running:
         thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
         thread.start()
@@ -114,9 +122,26 @@ def test_a_server_without_ranges_starts_again(server, target):
     assert fetch(server, target).read_bytes() == CONTENT
 
 
+def test_a_server_that_names_no_version_starts_again(server, target):
+    Server.cut, Server.tagged = [1000], False
+    assert fetch(server, target).read_bytes() == CONTENT
+    assert Server.asked == ["", ""]
+
+
 def test_a_part_of_another_version_is_dropped(server, target):
-    target.parent.mkdir()
+    Server.cut = [1000, 0, 0]
+    with pytest.raises(MachineError):
+        fetch(server, target)
+    Server.content = CONTENT[::-1]
+    assert fetch(server, target).read_bytes() == CONTENT[::-1]
+    assert sorted(p.name for p in target.parent.iterdir()) == ["data.zip", "data.zip.sha256"]
+
+
+def test_a_part_that_is_too_long_is_dropped(server, target):
+    fetch(server, target)
+    target.unlink()
     target.with_name("data.zip.part").write_bytes(CONTENT * 2)
+    target.with_name("data.zip.part.version").write_text(f'"{hashlib.md5(CONTENT).hexdigest()}"')
     assert fetch(server, target).read_bytes() == CONTENT
 
 

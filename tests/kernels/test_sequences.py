@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from leanrec.kernels.sequences import (
     REPEAT,
     TWICE,
+    active_days,
+    active_days_reference,
     group_rows,
     group_rows_reference,
     mark_seen,
@@ -61,3 +63,15 @@ def test_long_groups_stay_stable(dtype):
     sort_inside(keys, offsets, compiled)
     sort_inside_reference(keys, offsets, plain)
     assert np.array_equal(compiled, plain)
+
+
+@pytest.mark.parametrize("count", [active_days, active_days_reference], ids=["compiled", "numpy"])
+@given(log=logs)
+@settings(deadline=None)
+def test_active_days(count, log):
+    log = sorted((user, item, time) for user, item, time in log)
+    users, _, _, offsets = columns(log)
+    times = np.array([time * 43_200.0 for _, _, time in sorted(log, key=lambda row: (row[0], row[2]))])
+    expected = [len({time // 2 for owner, _, time in log if owner == user}) for user in range(USERS)]
+    assert count(times, offsets).tolist() == expected
+    assert len(users) == len(times)

@@ -20,7 +20,7 @@ from safetensors.numpy import save
 
 from leanrec.core.errors import BundleError
 
-__all__ = ["map_tensors", "read_header", "serialize"]
+__all__ = ["map_tensors", "read_header", "serialize", "write_tensors"]
 
 _DTYPES: dict[str, npt.DTypeLike] = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16,
@@ -35,6 +35,24 @@ _MAX_RANK = 8
 def serialize(tensors: Mapping[str, npt.NDArray[Any]], metadata: dict[str, str] | None = None) -> bytes:
     """The bytes of a safetensors file."""
     return save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata)
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+    """A safetensors file, array by array: unlike `serialize` it needs no memory for a second copy of the data."""
+    names = {np.dtype(kind): name for name, kind in _DTYPES.items()}
+    arrays = sorted(tensors.items(), key=lambda entry: (-entry[1].dtype.itemsize, entry[0]))  # so that all are aligned
+    header, end = {}, 0
+    for name, array in arrays:
+        header[name] = {
+            "dtype": names[array.dtype], "shape": list(array.shape), "data_offsets": [end, end + array.nbytes],
+        }  # fmt: skip
+        end += array.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, array in arrays:
+            file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

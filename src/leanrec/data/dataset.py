@@ -18,7 +18,7 @@ from leanrec.core.errors import BundleError, InputError
 from leanrec.core.files import atomic_folder, current_folder, disk_errors
 from leanrec.core.ids import Vocabulary
 from leanrec.core.jagged import Jagged
-from leanrec.core.tensors import map_tensors, serialize
+from leanrec.core.tensors import map_tensors, write_tensors
 from leanrec.data.cases import Cases, distinct, from_first_on, without
 from leanrec.data.report import Report
 from leanrec.data.split import CONTEXT, TEST, TRAIN, VALID, Protocol
@@ -118,9 +118,9 @@ class Dataset:
         if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / "dataset.json").exists()):
             raise InputError(f"{path} exists and is not a prepared data set: choose another folder, or remove it")
         with atomic_folder(path) as folder:
-            (folder / "users.safetensors").write_bytes(serialize(self.users.tensors()))
-            (folder / "items.safetensors").write_bytes(serialize(self.items.tensors()))
-            (folder / "interactions.safetensors").write_bytes(serialize(dict(_arrays(self))))
+            write_tensors(folder / "users.safetensors", self.users.tensors())
+            write_tensors(folder / "items.safetensors", self.items.tensors())
+            write_tensors(folder / "interactions.safetensors", dict(_arrays(self)))
             for name, table in (("items.parquet", self.attributes), ("users.parquet", self.user_attributes)):
                 if table is not None:
                     (folder / name).write_bytes(_parquet(table))

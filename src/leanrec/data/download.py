@@ -49,6 +49,7 @@ def fetch(url: str, target: Path, *, checksum: str | None = None, timeout: float
         _download(url, part, timeout)
         if expected is not None and (found := _digest(part, expected)) != expected:
             part.unlink()
+            part.with_name(part.name + ".version").unlink(missing_ok=True)
             raise InputError(
                 f"{url} has the checksum {found}, but {expected} was expected: it has changed or was damaged on the "
                 f"way; try again, or remove {kept} to accept a new version"
@@ -58,6 +59,7 @@ def fetch(url: str, target: Path, *, checksum: str | None = None, timeout: float
         with open(part, "rb") as file:
             os.fsync(file.fileno())
         part.replace(target)
+        part.with_name(part.name + ".version").unlink(missing_ok=True)
     return target
 
 
@@ -90,10 +92,14 @@ def _download(url: str, part: Path, timeout: float) -> None:
 
 
 def _attempt(url: str, part: Path, timeout: float) -> None:
-    done = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    version = part.with_name(part.name + ".version")
+    done = part.stat().st_size if part.exists() and version.exists() else 0
+    # If-Range: should the file have changed since, the server sends all of the new one.
+    headers = {"Range": f"bytes={done}-", "If-Range": version.read_text()} if done else {}
+    request = urllib.request.Request(url, headers=headers)
     with urllib.request.urlopen(request, timeout=timeout) as response:
         resumed = response.status == 206 and _starts_at(response.headers.get("Content-Range"), done)
+        _keep_version(response.headers.get("ETag") or response.headers.get("Last-Modified"), version)
         length = response.headers.get("Content-Length")
         wanted = None if length is None else int(length)
         done = done if resumed else 0
@@ -107,6 +113,14 @@ def _attempt(url: str, part: Path, timeout: float) -> None:
                 progress.advance(len(block))
         if wanted is not None and received < wanted:
             raise http.client.IncompleteRead(b"", wanted - received)
+
+
+def _keep_version(named: str | None, version: Path) -> None:
+    """What the server calls this version of the file; a part of an unnamed version cannot be resumed."""
+    if named and not named.startswith("W/"):
+        version.write_text(named)
+    else:
+        version.unlink(missing_ok=True)
 
 
 def _starts_at(content_range: str | None, done: int) -> bool:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from leanrec.core.errors import InputError
 from leanrec.core.ids import Vocabulary
 from leanrec.data.ingest import Log
-from leanrec.data.order import seen_marks
+from leanrec.data.order import days_of_users, seen_marks
 from leanrec.data.report import BotReport, Report
 from leanrec.kernels.sequences import REPEAT, TWICE
 
@@ -23,12 +23,13 @@ BOT_DEVIATIONS = 6.0
 
 def drop_outliers(log: Log, ordered: bool, drop: frozenset[str], report: Report) -> None:
     """Count duplicates, repeats and suspected bots in an arranged log, and drop what is asked; in place."""
-    marks = seen_marks(log)
+    offsets = log.offsets()
+    marks = seen_marks(log, offsets)
     if log.times is None and ordered:
         marks[marks == TWICE] = REPEAT
     report.duplicates = int((marks == TWICE).sum())
     report.repeat_share = float((marks == REPEAT).sum()) / max(len(log) - report.duplicates, 1)
-    bots, report.bots = suspect_bots(log)
+    bots, report.bots = suspect_bots(log, offsets)
     keep = np.ones(len(log), dtype=np.bool_)
     if "duplicates" in drop:
         keep &= marks != TWICE
@@ -42,23 +43,18 @@ def drop_outliers(log: Log, ordered: bool, drop: frozenset[str], report: Report)
         log.take(keep)
 
 
-def suspect_bots(log: Log) -> tuple[npt.NDArray[np.bool_], BotReport]:
+def suspect_bots(log: Log, offsets: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.bool_], BotReport]:
     """(users,) whose rate stands out: events per active day, or events per user where there are no times.
 
     The threshold is six robust standard deviations (1.4826 x the median absolute deviation) of the logarithm above its
     median, and never below 1,000 events a day or 20,000 events.
     """
-    offsets = log.offsets()
     counts = np.diff(offsets).astype(np.float64)
     if log.times is None:
         rates, floor, unit = counts, BOT_EVENTS, "events per user"
     else:
-        days = np.floor(log.times / 86_400.0)
-        starts = np.ones(len(days), dtype=np.int64)
-        starts[1:] = days[1:] != days[:-1]
-        starts[offsets[:-1][counts > 0]] = 1
-        active = np.bincount(log.users, weights=starts, minlength=len(counts))
-        rates, floor, unit = counts / np.maximum(active, 1), BOT_EVENTS_PER_DAY, "events per active day"
+        days = days_of_users(log, offsets)
+        rates, floor, unit = counts / np.maximum(days, 1), BOT_EVENTS_PER_DAY, "events per active day"
     logs = np.log(rates[counts > 0])
     middle = np.median(logs)
     spread = 1.4826 * np.median(np.abs(logs - middle))

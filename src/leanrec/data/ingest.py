@@ -19,6 +19,7 @@ from leanrec.data.report import Report
 __all__ = ["Log", "ingest"]
 
 _BATCH = 1 << 20
+_INT32 = np.iinfo(np.int32)
 _LABELS = {"train": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2}
 
 
@@ -67,6 +68,8 @@ class _Ids:
     def append(self, ids: pl.Series) -> None:
         if self.kind == "text":
             ids = ids.cast(pl.Categorical(self.pool)).to_physical()
+        elif len(ids) and ids.is_between(_INT32.min, _INT32.max).all():
+            ids = ids.cast(pl.Int32)
         self.parts.append(ids.to_numpy())
 
     def finish(self) -> tuple[Vocabulary, npt.NDArray[np.int32]]:
@@ -82,19 +85,25 @@ class _Ids:
 
 
 def _joined(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    whole = np.concatenate(parts)
-    parts.clear()
+    """The parts end to end, each freed as soon as it is copied."""
+    whole = np.empty(sum(map(len, parts)), dtype=np.result_type(*parts))
+    end = len(whole)
+    while parts:
+        part = parts.pop()
+        whole[end - len(part) : end] = part
+        end -= len(part)
     return whole
 
 
-def _encode_numbers(ids: npt.NDArray[np.int64]) -> tuple[Vocabulary, npt.NDArray[np.int32]]:
+def _encode_numbers(ids: npt.NDArray[np.int32] | npt.NDArray[np.int64]) -> tuple[Vocabulary, npt.NDArray[np.int32]]:
     low, high = int(ids.min()), int(ids.max())
-    if high - low < max(4 * len(ids), 1 << 16):
+    if high - low < min(max(4 * len(ids), 1 << 16), _INT32.max):
         present = np.zeros(high - low + 1, dtype=np.bool_)
-        present[ids - low] = True
+        places = ids if low == 0 else ids - low
+        present[places] = True
         known = np.flatnonzero(present) + low
         rows = np.cumsum(present, dtype=np.int32) - np.int32(1)
-        return Vocabulary(known), rows[ids - low]
+        return Vocabulary(known), rows[places]
     column = pl.Series("id", ids)
     unique = column.unique().sort()
     rows_of = pl.DataFrame({"id": unique, "row": np.arange(len(unique), dtype=np.int32)})

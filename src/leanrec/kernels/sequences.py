@@ -13,12 +13,13 @@ import numpy.typing as npt
 from leanrec.kernels.jit import jit, jit_parallel, prange
 
 __all__ = [
-    "REPEAT", "TWICE", "group_rows", "group_rows_reference", "mark_seen", "mark_seen_reference", "sort_inside",
-    "sort_inside_reference",
+    "REPEAT", "TWICE", "active_days", "active_days_reference", "group_rows", "group_rows_reference", "mark_seen",
+    "mark_seen_reference", "sort_inside", "sort_inside_reference",
 ]  # fmt: skip
 
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
+F64 = npt.NDArray[np.float64]
 
 REPEAT, TWICE = 1, 2
 """What `mark_seen` says of an event: the item was there before at another time; at the same time."""
@@ -94,7 +95,7 @@ def sort_inside_reference(keys_T: npt.NDArray[Any], offsets: I64, places_T: npt.
 
 
 @jit
-def mark_seen(items_T: I32, offsets: I64, times_T: npt.NDArray[np.float64], num_items: int) -> npt.NDArray[np.uint8]:
+def mark_seen(items_T: I32, offsets: I64, times_T: F64, num_items: int) -> npt.NDArray[np.uint8]:
     """(T,) TWICE where the owner has the same item earlier at the same time, REPEAT where only at another time, else 0.
 
     items, times: by owner, times rising inside each. times all equal: every further occurrence is TWICE.
@@ -112,9 +113,7 @@ def mark_seen(items_T: I32, offsets: I64, times_T: npt.NDArray[np.float64], num_
     return marks
 
 
-def mark_seen_reference(
-    items_T: I32, offsets: I64, times_T: npt.NDArray[np.float64], num_items: int
-) -> npt.NDArray[np.uint8]:
+def mark_seen_reference(items_T: I32, offsets: I64, times_T: F64, num_items: int) -> npt.NDArray[np.uint8]:
     owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     order = np.lexsort((items_T, owner))  # stable: times rise inside each owner and item
     owner, items, times = owner[order], items_T[order], times_T[order]
@@ -125,3 +124,24 @@ def mark_seen_reference(
     marks = np.empty(len(order), np.uint8)
     marks[order] = np.where(same, np.where(at_once, TWICE, REPEAT), 0)
     return marks
+
+
+@jit
+def active_days(times_T: F64, offsets: I64) -> I64:
+    """(owners,) on how many days (of UTC) each owner has an event. times: Unix seconds, rising inside each owner."""
+    days = np.zeros(len(offsets) - 1, np.int64)
+    for owner in range(len(offsets) - 1):
+        until = -np.inf
+        for at in range(offsets[owner], offsets[owner + 1]):
+            if times_T[at] >= until:
+                days[owner] += 1
+                until = (np.floor(times_T[at] / 86_400.0) + 1.0) * 86_400.0
+    return days
+
+
+def active_days_reference(times_T: F64, offsets: I64) -> I64:
+    owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    day = np.floor(times_T / 86_400.0)
+    fresh = np.ones(len(day), np.bool_)
+    fresh[1:] = (owner[1:] != owner[:-1]) | (day[1:] != day[:-1])
+    return np.bincount(owner[fresh], minlength=len(offsets) - 1)
