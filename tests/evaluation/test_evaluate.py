@@ -17,8 +17,8 @@ from leanrec.models.item_knn import ItemKNN
 from leanrec.models.popular import Popular
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.popular import PopularSource
-from models.worlds import shop
 
+from ..models.worlds import shop
 from .test_metrics import brute_force, exposure_oracle
 
 

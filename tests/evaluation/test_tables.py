@@ -9,7 +9,8 @@ from leanrec.core.errors import InputError
 from leanrec.data.prepare import prepare
 from leanrec.evaluation.evaluate import evaluate
 from leanrec.models.item_knn import ItemKNN
-from models.worlds import shop
+
+from ..models.worlds import shop
 
 
 @pytest.fixture(scope="module")
