@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from leanrec.cli.main import run
-from tiny import tiny_log
+from tests.tiny import tiny_log
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tiny import tiny_log
+from tests.tiny import tiny_log
 
 from .conftest import Outcome, leanrec_process
 

@@ -11,7 +11,7 @@ import pytest
 
 from leanrec.cli.main import run
 from leanrec.cli.reference import reference
-from tiny import tiny_log
+from tests.tiny import tiny_log
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
