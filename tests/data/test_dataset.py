@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
-from tests.data.logs import LOGS, frame
 
 from leanrec.core.errors import InputError
 from leanrec.data.dataset import Dataset
 from leanrec.data.prepare import prepare
+from tests.data.logs import LOGS, frame
 
 
 def assert_equal(one, other):

@@ -5,11 +5,11 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.data.logs import LOGS, decoded, frame, histories
 
 from leanrec.core.errors import InputError
 from leanrec.data import order
 from leanrec.data.prepare import prepare
+from tests.data.logs import LOGS, decoded, frame, histories
 
 quick = settings(deadline=None, max_examples=60)
 
@@ -193,6 +193,34 @@ def test_attributes_of_another_catalogue_are_refused():
         prepare(log, items=table(item_id=[2], title=["x"]))
     with pytest.raises(InputError, match="no column 'item_id'"):
         prepare(log, items=table(title=["x"]))
+
+
+def test_attribute_tables_in_other_shapes(tmp_path):
+    log = table(user_id=[1, 2], item_id=[7, 8], timestamp=[1, 2])
+    assert prepare(log, items=table(item_id=[], title=[])).attributes is None
+    films = table(movieId=[7.5, 7.0, float("nan"), 8.0], item_id=["v", "x", "y", "z"], title=["o", "a", "b", "c"])
+    floats = prepare(log.rename({"item_id": "movieId"}), items=films)
+    assert floats.attributes.rows() == [(7, "a"), (8, "c")]
+    file = tmp_path / "items.csv"
+    file.write_text("item_id,title,code\n7,a,007\n8,b,008\n")
+    assert prepare(log, items=file).attributes.rows() == [(7, "a", "007"), (8, "b", "008")]
+
+
+def test_order_by_a_date():
+    import datetime as dt
+
+    log = table(user_id=[1, 1], item_id=[1, 2], when=[dt.datetime(2020, 1, 2), dt.datetime(2020, 1, 1)])
+    assert items_of(prepare(log, order_by="when"), 1) == [2, 1]
+
+
+def test_the_report_says_what_happened():
+    log = table(user_id=[1, 1, 1, None], item_id=[1, 1, 2, 3], timestamp=["1", "1", "2", "3"])
+    text = str(prepare(log, drop=["duplicates"]).report)
+    assert "read 4 rows of the frame" in text
+    assert "dropped 1: no user_id" in text
+    assert "repaired 4: timestamp came as text, read as numbers" in text
+    assert "1 duplicates (same user, item and time), dropped" in text
+    assert "kept 2 events of 1 users on 2 items" in text
 
 
 def test_attribute_ids_follow_the_type_of_the_events():

@@ -7,10 +7,14 @@ import sys
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from leanrec.core.errors import InputError
+from leanrec.data import ingest
 from leanrec.data.prepare import prepare
 from leanrec.data.readers import open_events
+from tests.data.logs import LOGS, frame
 
 LOG = pl.DataFrame(
     {
@@ -139,6 +143,60 @@ def test_ids_that_turn_out_to_be_text(tmp_path):
     assert len(data.interactions) == 12_000
     assert data.report.rows_read == 12_000
     assert any("read as text" in note for note in data.report.notes)
+
+
+def test_recbole_ids_that_turn_out_to_be_text(tmp_path):
+    file = tmp_path / "log.inter"
+    rows = "".join(f"{n}\t{n % 7}\t{n}\n" for n in range(1, 12_000))
+    file.write_text(f"user_id:token\titem_id:token\ttimestamp:float\n{rows}anna\t3\t5\n")
+    assert prepare(file).users.row("anna") >= 0
+    file.write_text("user_id:token\titem_id:token\ttimestamp:float\n01\t1\t5\n1\t1\t6\n")
+    assert prepare(file).users.ids() == ["01", "1"]
+
+
+def test_numbers_far_apart_and_negative():
+    ids = [2**62, -(2**62), 5, -7]
+    log = pl.DataFrame({"user_id": ids, "item_id": ids[::-1], "timestamp": [1, 2, 3, 4]})
+    data = prepare(log)
+    assert data.users.ids() == data.items.ids() == sorted(ids)
+    assert [data.items.ids(row) for row in data.interactions.items] == [[5], [2**62], [-(2**62)], [-7]]
+
+
+def test_pandas_columns_of_objects():
+    pandas = pytest.importorskip("pandas")
+    objects = pandas.DataFrame({"user_id": ["a", None, "b"], "item_id": [1, 2, float("nan")], "timestamp": [1, 2, 3]})
+    for source in (objects, objects.astype({"user_id": object, "item_id": object})):
+        data = prepare(source)
+        assert data.users.ids() == ["a"]
+        assert data.items.ids() == [1]
+        assert data.report.dropped == {"no user_id": 1, "no item_id": 1}
+
+
+def test_a_frame_that_cannot_be_read():
+    class Broken:
+        def __arrow_c_stream__(self, requested_schema=None):
+            raise RuntimeError("gone\nfor good")
+
+    with pytest.raises(InputError, match=r"cannot be read through Arrow \(gone\)"):
+        prepare(Broken())
+
+
+@given(LOGS, st.integers(1, 7))
+@settings(deadline=None, max_examples=20)
+def test_batches_make_no_difference(log, size):
+    whole = prepare(frame(log, text=True))
+    original, ingest._BATCH = ingest._BATCH, size
+    try:
+        assert prepare(frame(log, text=True)).fingerprint == whole.fingerprint
+    finally:
+        ingest._BATCH = original
+
+
+def test_rows_are_counted_across_batches(monkeypatch):
+    monkeypatch.setattr(ingest, "_BATCH", 2)
+    log = pl.DataFrame({"user_id": [1.0] * 6 + [1.5], "item_id": range(7), "timestamp": range(7)})
+    with pytest.raises(InputError, match=r"row 7: the id 1.5"):
+        prepare(log)
 
 
 def test_other_things_are_refused(tmp_path):

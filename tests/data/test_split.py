@@ -4,12 +4,12 @@ import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
-from tests.data.logs import LOGS, frame, histories
 
 from leanrec.core.errors import InputError
 from leanrec.core.ids import Vocabulary
 from leanrec.data.prepare import prepare
 from leanrec.data.split import CONTEXT, TEST, TRAIN, VALID, certifying, stable_uniform
+from tests.data.logs import LOGS, frame, histories
 
 SPLITS = ["leave-one-out", "time:0.6,0.2,0.2", "ratio:0.6,0.2,0.2", "users:0.4,0.3,0.3", "random:0.6,0.2,0.2"]
 quick = settings(deadline=None, max_examples=40)

@@ -8,7 +8,7 @@ import polars as pl
 
 from leanrec.core.errors import InputError
 from leanrec.core.ids import Vocabulary
-from leanrec.data.readers import DEFAULT_COLUMNS, choose_columns, open_events, read_table
+from leanrec.data.readers import DEFAULT_COLUMNS, absent, open_events, read_table
 from leanrec.data.report import Report
 
 __all__ = ["align"]
@@ -29,10 +29,11 @@ def align(table: Any, ids: Vocabulary, role: str, column: str, report: Report) -
     if not len(frame):
         report.notes.append(f"{where} holds no rows: there are no {role} attributes")
         return None
+    rows = len(frame)
     key = pl.Series(id_name, ids.ids(), dtype=pl.Int64 if ids.numeric else pl.String)
     given = frame[id_name]
     if given.dtype.is_float() and ids.numeric:
-        given = given.fill_nan(None)
+        given = given.set((given != given.floor()).fill_null(False), None).fill_nan(None)
     frame = frame.with_columns(given.cast(key.dtype, strict=False)).drop_nulls(id_name)
     distinct = frame.unique(id_name, keep="first", maintain_order=True)
     if len(distinct) < len(frame):
@@ -40,9 +41,7 @@ def align(table: Any, ids: Vocabulary, role: str, column: str, report: Report) -
     aligned = key.to_frame().join(distinct, on=id_name, how="left", maintain_order="left")
     unknown = len(key) - int(key.is_in(distinct[id_name].implode()).sum())
     if unknown == len(key):
-        raise InputError(
-            f"{where}: none of its {len(frame):,} {role} ids is an id of the events: is it the right table?"
-        )
+        raise InputError(f"{where}: none of its {rows:,} {role} ids is an id of the events: is it the right table?")
     if unknown:
         report.notes.append(
             f"{where}: {unknown:,} of {len(key):,} {role}s have no row there, their attributes are empty"
@@ -57,9 +56,7 @@ def _with_ids(table: Any, role: str, column: str) -> tuple[pl.DataFrame, str]:
     candidates = (column, *DEFAULT_COLUMNS[role], "id")
     found = next((name for name in candidates if name in names), None)
     if found is None:
-        other = "user" if role == "item" else "item"
-        choose_columns(source, {role: None, other: names[0]})  # says which column is missing
-        raise AssertionError
+        raise InputError(absent(source, f"{role}_id", names, f"rename the one that holds the ids of {role}s"))
     frame, where = read_table(source, text_columns=[found])
     id_name = f"{role}_id"
     if found != id_name and id_name in frame.columns:

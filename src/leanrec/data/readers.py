@@ -19,7 +19,7 @@ from leanrec.core.errors import InputError
 from leanrec.core.registry import nearest
 from leanrec.data.frames import first_line, from_arrow, from_sparse
 
-__all__ = ["DEFAULT_COLUMNS", "Events", "choose_columns", "companion", "open_events", "read_table", "reading"]
+__all__ = ["DEFAULT_COLUMNS", "Events", "absent", "choose_columns", "companion", "open_events", "read_table", "reading"]
 
 DEFAULT_COLUMNS: dict[str, tuple[str, ...]] = {
     "user": ("user_id", "userId", "UserID", "user", "reviewerID", "visitorid"),
@@ -94,7 +94,8 @@ def read_table(source: Any, *, text_columns: Sequence[str] = ()) -> tuple[pl.Dat
 
 def as_text(events: Events, columns: Sequence[str]) -> Events:
     """The same files with some columns read as text instead of numbers."""
-    frame = _scan(list(events.files), dict.fromkeys(columns, pl.String()))
+    zeros = {} if "://" in events.where else _leading_zeros(events.files[0])
+    frame = _scan(list(events.files), zeros | dict.fromkeys(columns, pl.String()))
     return Events(frame, events.where, events.files, text=False)
 
 
@@ -109,15 +110,15 @@ def choose_columns(
     chosen: dict[str, str] = {}
     for role, asked in wanted.items():
         if asked is not None and asked not in names:
-            raise InputError(_absent(events, asked, names, f"choose another for {_OPTIONS[role]}"))
+            raise InputError(absent(events, asked, names, f"choose another for {_OPTIONS[role]}"))
         found = asked or next((name for name in DEFAULT_COLUMNS.get(role, ()) if name in names), None)
         if found is not None:
             chosen[role] = found
         elif role in ("user", "item"):
-            raise InputError(_absent(events, DEFAULT_COLUMNS[role][0], names, f"name yours with {_OPTIONS[role]}"))
+            raise InputError(absent(events, DEFAULT_COLUMNS[role][0], names, f"name yours with {_OPTIONS[role]}"))
     for role, name in (also or {}).items():
         if name not in names:
-            raise InputError(_absent(events, name, names, f"choose another for --{role}"))
+            raise InputError(absent(events, name, names, f"choose another for --{role}"))
     if chosen["user"] == chosen["item"]:
         raise InputError(f"{events.where}: the column {chosen['user']!r} cannot hold both users and items")
     return chosen
@@ -160,7 +161,8 @@ def _polars_says(error: OSError) -> bool:
     return error.errno is None
 
 
-def _absent(events: Events, name: str, names: list[str], remedy: str) -> str:
+def absent(events: Events, name: str, names: list[str], remedy: str) -> str:
+    """The sentence that says which column is missing, which there are, and what to do."""
     return f"{events.where} has no column {name!r}{nearest(name, names)}; it has: {', '.join(names)}; {remedy}"
 
 
@@ -228,17 +230,28 @@ def _scan(files: list[str], overrides: Mapping[str, pl.DataType]) -> pl.LazyFram
     if kind == "json":
         return pl.scan_ndjson(files, infer_schema_length=_SAMPLE)
     separator = _separator(files[0])
+    typed = _suffix(files[0]) in _TYPED_HEADERS
     frame = pl.scan_csv(
         files,
         separator=separator,
-        schema_overrides=dict(overrides),
+        schema_overrides=_by_header(files[0], overrides) if typed else dict(overrides),
         infer_schema_length=_SAMPLE,
-        quote_char=None if _suffix(files[0]) in _TYPED_HEADERS else '"',
+        quote_char=None if typed else '"',
         glob=False,
     )
-    if _suffix(files[0]) in _TYPED_HEADERS:
-        frame = frame.rename(lambda name: name.split(":", 1)[0])
-    return frame
+    return frame.rename(_untyped) if typed else frame
+
+
+def _untyped(name: str) -> str:
+    """`user_id:token` to `user_id`."""
+    return name.split(":", 1)[0]
+
+
+def _by_header(file: str, overrides: Mapping[str, pl.DataType]) -> dict[str, pl.DataType]:
+    """Overrides by untyped name as overrides by the names in the file."""
+    with open(file, encoding="utf-8", errors="replace") as lines:
+        header = lines.readline().rstrip("\r\n").split("\t")
+    return {name: overrides[_untyped(name)] for name in header if _untyped(name) in overrides}
 
 
 def _separator(file: str) -> str:
@@ -262,4 +275,4 @@ def _leading_zeros(file: str) -> dict[str, pl.DataType]:
         quote_char=None if _suffix(file) in _TYPED_HEADERS else '"',
     )
     zeros = head.select(pl.all().str.contains(r"^-?0[0-9]+$").any())
-    return {name: pl.String() for name in zeros.columns if zeros[name].item()} if len(head) else {}
+    return {_untyped(name): pl.String() for name in zeros.columns if zeros[name].item()} if len(head) else {}
