@@ -139,6 +139,17 @@ def test_after_an_unclean_end_the_file_is_checked(tmp_path: Path, monkeypatch: p
     SqliteStore(path).close()
 
 
+def test_damage_found_on_the_way_is_said(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "events.sqlite")
+    store.append([event(0, item="precious")])
+    store._drop_writer()  # as after a failed commit
+    _flip(store.path, b"precious")
+    Path(f"{store.path}-wal").write_bytes(b"x")
+    with pytest.raises(StorageError, match="damaged"):
+        store.append([event(1)])
+    store.close()
+
+
 def test_a_reader_elsewhere_stops_an_erasure_from_being_claimed(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "events.sqlite")
     store.append([event(0), event(1, user="v")])

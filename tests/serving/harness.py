@@ -94,6 +94,9 @@ class Protocol:
             await asyncio.sleep(self.delay)
             yield chunk
 
+    async def __call__(self) -> bytes:
+        return b"".join([chunk async for chunk in self])
+
     def response_bytes(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
         assert self.reply is None, "one response per request"
         assert all(isinstance(name, str) and isinstance(value, str) for name, value in headers)

@@ -144,12 +144,15 @@ def test_a_method_that_is_not_in_the_table_is_405(local: Local) -> None:
 def test_a_body_has_a_cap_and_a_time(store: SqliteStore) -> None:
     with application(store, max_body_bytes=1000, body_seconds=0.1) as local:
         assert_problem(local.ask("POST", "/v1/recommend", [b"x"] * 1001), 413, "too-large")
-        for length in ("1001", "9" * 5000):
+        for length in ("1001", "9" * 5000, "²", "-1"):
             headers = {"content-length": length}
             assert_problem(local.ask("POST", "/v1/recommend", b"", headers), 413, "too-large")
-        assert_problem(local.ask("POST", "/v1/recommend", [b"{"] * 100, delay=0.05), 408, "timeout")
-        odd = {"content-length": "²"}
-        assert local.ask("POST", "/v1/recommend", [b'{"history"', b": []}"], odd).status == 200
+        both = {"content-length": "10", "transfer-encoding": "chunked"}  # the length says nothing then
+        assert_problem(local.ask("POST", "/v1/recommend", [b"x"] * 1001, both), 413, "too-large")
+        for headers in ({}, {"content-length": "100"}):
+            assert_problem(local.ask("POST", "/v1/recommend", [b"{"] * 100, headers, delay=0.05), 408, "timeout")
+        for headers in ({}, {"content-length": "15"}):
+            assert local.ask("POST", "/v1/recommend", [b'{"history"', b": []}"], headers).status == 200
 
 
 IDS = st.sampled_from(["u0", "u1", "i1", "i2", "", "\x00", "\ud7ff"]) | st.text(max_size=5)
@@ -309,6 +312,33 @@ def test_a_question_that_would_wait_too_long_is_refused_at_once(store: SqliteSto
         assert reply.headers["retry-after"] == "120"
         gated.gate.set()
         assert all(future.result(30).status == 200 for future in waiting)
+
+
+def test_a_client_that_leaves_costs_nobody_else(store: SqliteStore) -> None:
+    gated = Gated()
+    with application(store, gated) as local:
+        first, gone = (local.start("POST", "/v1/recommend", {"history": ["i1"]}) for _ in range(2))
+        assert gated.entered.wait(10)
+        leaving = local.start("POST", "/v1/recommend", {"history": ["i1"]})
+        while local.service.batcher.pending < 3:
+            pass
+        leaving.cancel()
+        first.cancel()  # already with the engine
+        local.ask("GET", "/healthz")  # by now the event loop has seen it
+        gated.gate.set()
+        assert gone.result(30).status == 200
+        assert local.ask("POST", "/v1/recommend", {"history": ["i1"]}).status == 200
+        assert local.service.batcher.pending == 0
+
+
+def test_closing_answers_what_waits(store: SqliteStore) -> None:
+    gated = Gated()
+    with application(store, gated) as local:
+        futures = [local.start("POST", "/v1/recommend", {"history": ["i1"]}) for _ in range(5)]
+        while local.service.batcher.pending < 5:
+            pass
+        threading.Timer(0.2, gated.gate.set).start()
+    assert all(future.result(30).status == 200 for future in futures)
 
 
 def test_one_bad_question_does_not_cost_others_their_answer(store: SqliteStore) -> None:

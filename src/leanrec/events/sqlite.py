@@ -249,8 +249,7 @@ class SqliteStore(EventStore):
 
     def _drop_writer(self) -> None:
         if self._writer is not None:
-            # The error that matters is already known; closing may meet it again.
-            _quietly(self._writer.close)
+            self._writer.close()
             self._writer = None
 
     # ---- rows and errors
@@ -312,13 +311,6 @@ def _truncate_log(connection: sqlite3.Connection) -> None:
 def _fail(tasks: Iterable[_Task], error: StorageError) -> None:
     for task in tasks:
         task.future.set_exception(error)
-
-
-def _quietly(close: Callable[[], None]) -> None:
-    try:
-        close()
-    except sqlite3.Error:
-        return
 
 
 def _crc(content: Sequence[Any]) -> int:
