@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
+import glob
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from leanrec.core.errors import MachineError
@@ -26,6 +29,8 @@ __all__ = [
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_YOUNG = 10.0
+"""Seconds in which a folder that nobody has locked may be about to be."""
 
 
 def exchange(one: Path, other: Path) -> bool:
@@ -105,7 +110,9 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
     target = Path(target)
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.new-", dir=target.parent))
+        in_use = _lock(temporary)
         try:
             yield temporary
             os.chmod(temporary, 0o755)
@@ -115,6 +122,32 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+        finally:
+            if in_use is not None:
+                os.close(in_use)
+
+
+def _lock(folder: Path) -> int | None:
+    """A descriptor that marks the folder as in use until it is closed; None when another process has it."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _sweep(target: Path) -> None:
+    """Remove what killed processes left half filled."""
+    for left in target.parent.glob(f".{glob.escape(target.name)}.new-*"):
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime < _YOUNG:
+                continue
+            handle = _lock(left)
+            if handle is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(handle)
 
 
 def _put_in_place(temporary: Path, target: Path) -> None:
