@@ -202,6 +202,25 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "duplicate tensors": (
         edit(VALUES, lambda raw: raw_safetensors(b'{"a":{},"a":{}}'), sealed=True), "a name stands twice",
     ),
+    "gap between tensors": (
+        edit(VALUES, lambda raw: raw_safetensors({"a": tensor([1], [4, 8])}, bytes(8)), sealed=True), "or leave a gap",
+    ),
+    "bytes of no tensor": (
+        edit(VALUES, lambda raw: raw_safetensors({"a": tensor([1], [0, 4])}, bytes(8)), sealed=True), "file holds 8",
+    ),
+    "unknown type": (
+        edit(VALUES, lambda raw: raw_safetensors({"a": tensor([1], [0, 4], "PICKLE")}, b"0" * 4), sealed=True),
+        "unknown type 'PICKLE'",
+    ),
+    "endless rank": (
+        edit(VALUES, lambda raw: raw_safetensors({"a": tensor([1] * 99, [0, 4])}, b"0" * 4), sealed=True), "bad shape",
+    ),
+    "negative shape": (
+        edit(VALUES, lambda raw: raw_safetensors({"a": tensor([-1, -1], [0, 4])}, b"0" * 4), sealed=True), "not a size",
+    ),
+    "header is a list": (edit(VALUES, lambda raw: raw_safetensors([]), sealed=True), "the header is no object"),
+    "header is no JSON": (edit(VALUES, lambda raw: raw_safetensors(b"\xff\xff"), sealed=True), "broken"),
+    "a file of four bytes": (edit(VALUES, lambda raw: b"evil", sealed=True), "not a safetensors file"),
     "header longer than the file": (edit(VALUES, lambda raw: b"\xff" * 8 + raw[8:], sealed=True), "cut short"),
     "NaN in the item table": (nan_table, "NaN or infinity in 'table'"),
     "table of another size": (replace_tensors(VALUES, table=np.zeros((49, 8), np.float32)), "do not fit together"),
