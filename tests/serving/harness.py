@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from granian.rsgi import ProtocolClosed
 
 from leanrec.events import EventStore
 from leanrec.runtime.recommender import Recommender
@@ -70,7 +71,7 @@ def running(bundle: Path, *arguments: str) -> Iterator[Process]:
 
 @dataclass
 class Reply:
-    """What the application answered."""
+    """What the application answered; status 0: nothing."""
 
     status: int
     headers: dict[str, str]
@@ -83,15 +84,17 @@ class Reply:
 
 @dataclass
 class Protocol:
-    """The side of the web server: gives the body in chunks, keeps the response."""
+    """The side of the web server: gives the body in chunks (None: the client left), keeps the response."""
 
-    chunks: Sequence[bytes]
+    chunks: Sequence[bytes | None]
     delay: float = 0.0
     reply: Reply | None = None
 
     async def __aiter__(self) -> Any:
         for chunk in self.chunks:
             await asyncio.sleep(self.delay)
+            if chunk is None:
+                raise ProtocolClosed
             yield chunk
 
     async def __call__(self) -> bytes:
@@ -137,8 +140,7 @@ class Local:
 
         async def go() -> Reply:
             await self.app.__rsgi__(Scope(method, path, query, headers or {}), protocol)
-            assert protocol.reply is not None
-            return protocol.reply
+            return protocol.reply or Reply(0, {}, b"")
 
         return asyncio.run_coroutine_threadsafe(go(), self.loop)
 

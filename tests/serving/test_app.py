@@ -243,7 +243,16 @@ def test_the_body_is_not_read_before_the_key(guarded: Local) -> None:
 
 
 def test_without_keys_pages_of_other_sites_may_not_ask(local: Local) -> None:
-    for origin, status in (("http://evil.example", 403), ("null", 403), ("http://localhost:3000", 200)):
+    bad = (
+        "http://evil.example",
+        "null",
+        "http://[::1",
+        "http://localhost:3000@evil.example",
+        "http://localhost.evil",
+        "²",
+    )
+    good = ("http://localhost:3000", "https://127.0.0.1", "http://[::1]:8000")
+    for origin, status in [*((origin, 403) for origin in bad), *((origin, 200) for origin in good)]:
         assert local.ask("POST", "/v1/recommend", {"history": []}, {"origin": origin}).status == status
     assert local.ask("GET", "/healthz", None, {"origin": "http://evil.example"}).status == 200
 
@@ -329,6 +338,13 @@ def test_a_client_that_leaves_costs_nobody_else(store: SqliteStore) -> None:
         assert gone.result(30).status == 200
         assert local.ask("POST", "/v1/recommend", {"history": ["i1"]}).status == 200
         assert local.service.batcher.pending == 0
+
+
+def test_a_client_that_leaves_while_sending_is_no_fault(local: Local, capsys: pytest.CaptureFixture[str]) -> None:
+    for headers in ({}, {"content-length": "100"}):
+        assert local.ask("POST", "/v1/events", [b'{"events"', None], headers).status == 0
+    assert capsys.readouterr().err == ""
+    assert b'leanrec_requests_total{route="/v1/events",method="POST",status="499"} 2' in local.service.metrics.render()
 
 
 def test_closing_answers_what_waits(store: SqliteStore) -> None:

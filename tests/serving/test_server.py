@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import socket
@@ -90,6 +91,32 @@ def test_paths_are_decoded_and_headers_kept(client: httpx.Client) -> None:
     assert refused.headers["content-type"] == "application/problem+json"
     assert refused.headers["x-request-id"] == "mine-1" == refused.json()["request_id"]
     assert "no/such item" in refused.json()["detail"]
+
+
+POST = b"POST /v1/recommend HTTP/1.1\r\nhost: a\r\n"
+
+
+@pytest.mark.parametrize(
+    ("wire", "statuses"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nhost: a\r\nx: " + b"a" * 500_000 + b"\r\n\r\n", (431,)),
+        (b"GET /healthz HTTP/1.1\r\n" + b"".join(b"h%d: a\r\n" % n for n in range(1000)) + b"\r\n", (431,)),
+        (b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nhost: a\r\n\r\n", (414, 431)),
+        (POST + b"transfer-encoding: chunked\r\n\r\n" + (b"10000\r\n" + b"x" * 65536 + b"\r\n") * 40, (413,)),
+        (POST + b"content-length: 5000000\r\n\r\n" + b"x" * 10, (413,)),
+        (POST + b"content-length: 5\r\ncontent-length: 6\r\n\r\nhello!", (400,)),
+        (POST + b"content-length: -5\r\n\r\nhello!", (400,)),
+        (POST + b"content-length: 2\r\norigin: \xff\xfe\r\n\r\n{}", (403, 422)),
+        (b"\x16\x03\x01\x02\x00\x01\x00", (400,)),
+    ],
+)  # fmt: skip
+def test_what_is_not_quite_http_is_refused(client: httpx.Client, wire: bytes, statuses: tuple[int, ...]) -> None:
+    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=20) as connection:
+        with contextlib.suppress(ConnectionError):  # refused before all was sent
+            connection.sendall(wire)
+        with contextlib.suppress(ConnectionError):
+            assert int(connection.recv(4096).split()[1]) in statuses
+    assert client.get("/healthz").status_code == 200
 
 
 def test_memory_and_time_are_said_and_heavy_packages_are_not_loaded(tmp_path: Path) -> None:

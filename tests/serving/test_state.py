@@ -56,6 +56,14 @@ def test_memory_is_bounded(make: Callable[..., UserState]) -> None:
     assert list(state._kept) == ["u", "w"]
 
 
+def test_more_touched_users_than_are_noted(make: Callable[..., UserState], store: SqliteStore) -> None:
+    state = make(capacity=2)
+    assert state.history("u") == ["a"]
+    store.append([event(1, "u", "c")])
+    state.touch(["u", *(f"other{n}" for n in range(50))])
+    assert state.history("u") == ["a", "c"]
+
+
 def test_a_broken_store_leaves_what_was_trained_on(
     make: Callable[..., UserState], store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

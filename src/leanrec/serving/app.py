@@ -12,9 +12,10 @@ import time
 import traceback
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import msgspec
+from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
 
 from leanrec.core.console import say
 from leanrec.core.errors import InputError
@@ -27,7 +28,9 @@ __all__ = ["App"]
 
 _JSON = "application/json"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+_LOCAL = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?")
+_GONE = 499
+"""In the metrics only: the client left before it had an answer."""
 
 
 class Keys:
@@ -79,11 +82,14 @@ class App:
                 status, kind, content = reply.status, reply.content_type, reply.content
             else:
                 status, kind, content = 200, _JSON, self._encode(reply)
+        except ProtocolClosed:
+            status, kind, content = _GONE, "", b""
         except Exception as error:
             problem = self._problem(error, request_id)
             status, kind = problem.status, "application/problem+json"
             content, headers = self._encode(problem.body(request_id)), problem.headers
-        protocol.response_bytes(status, [("content-type", kind), ("x-request-id", request_id), *headers], content)
+        if status != _GONE:
+            protocol.response_bytes(status, [("content-type", kind), ("x-request-id", request_id), *headers], content)
         self.service.metrics.requests.add(label, scope.method if label != "other" else "other", str(status))
         self.service.metrics.seconds.observe(time.perf_counter() - start, label)
 
@@ -93,7 +99,7 @@ class App:
         if not self.keys:
             # Open to this machine, not to pages of other sites that a browser on it shows.
             origin = headers.get("origin")
-            if route.role is Role.ADMIN or (origin and urlsplit(origin).hostname not in _LOCAL):
+            if route.role is Role.ADMIN or (origin and not _LOCAL.fullmatch(origin)):
                 raise Problem(403, "forbidden", "Forbidden", "this needs a key, and the server has none configured")
             return
         role = self.keys.role(headers.get("authorization"))

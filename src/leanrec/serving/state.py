@@ -41,7 +41,7 @@ class UserState:
         self._items, self._histories, self._events = items, histories, events
         self._recent, self._ignored, self._capacity, self._on_error = recent, frozenset(ignored), capacity, on_error
         self._kept: OrderedDict[Id, Sequence[Id]] = OrderedDict()
-        self._touched: deque[Id] = deque()
+        self._touched: deque[Id] = deque(maxlen=capacity)
 
     def parse(self, text: str) -> Id:
         """The user id that text stands for."""
@@ -53,9 +53,7 @@ class UserState:
 
     def history(self, user_id: Id) -> Sequence[Id]:
         """Item ids, oldest first; empty when nothing is known of the user."""
-        # Only this thread writes what is kept, so a history read before an event cannot be kept after it.
-        while self._touched:
-            self._kept.pop(self._touched.popleft(), None)
+        self._forget_touched()
         kept = self._kept.get(user_id)
         if kept is None:
             try:
@@ -70,6 +68,14 @@ class UserState:
         else:
             self._kept.move_to_end(user_id)
         return kept
+
+    def _forget_touched(self) -> None:
+        # Only this thread writes what is kept, so a history read before an event cannot be kept after it.
+        if len(self._touched) == self._capacity:  # perhaps more than were noted: nothing kept is sure to be current
+            self._kept.clear()
+            self._touched.clear()
+        while self._touched:
+            self._kept.pop(self._touched.popleft(), None)
 
     def _trained(self, user_id: Id) -> Sequence[Id]:
         history = None if self._histories is None else self._histories.get(user_id)
