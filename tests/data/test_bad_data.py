@@ -74,6 +74,30 @@ def test_a_broken_file_among_many_is_named(tmp_path):
     one_sentence(error)
 
 
+@pytest.mark.parametrize("ending", ["parquet", "arrow", "csv", "jsonl"])
+def test_damaged_bytes_are_read_or_refused(tmp_path, ending):
+    """Anywhere, and in the last bytes, where Parquet and Arrow say how many rows there are."""
+    frame = table(user_id=[f"u{n % 7}" for n in range(200)], item_id=range(200), timestamp=range(200))
+    file = tmp_path / f"log.{ending}"
+    write = {"parquet": "write_parquet", "arrow": "write_ipc", "csv": "write_csv", "jsonl": "write_ndjson"}[ending]
+    getattr(frame, write)(file)
+    whole = file.read_bytes()
+    random = np.random.default_rng(0)
+    refused = []
+    for turn in range(100):
+        content = bytearray(whole)
+        places = random.integers(0, len(whole), 3) if turn % 2 else len(whole) - 1 - random.integers(0, 600, 1)
+        for place in places:
+            content[place] = random.choice([0, 127, 128, 255])
+        file.write_bytes(content)
+        try:
+            assert len(prepare(file).interactions) <= 400
+        except InputError as error:
+            refused.append(str(error))
+    assert refused
+    assert not any("\n" in message for message in refused)
+
+
 def test_files_of_another_kind(tmp_path):
     file = tmp_path / "log.parquet"
     file.write_bytes(os.urandom(4096))

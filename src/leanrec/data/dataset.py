@@ -20,6 +20,8 @@ from leanrec.core.ids import Vocabulary
 from leanrec.core.jagged import Jagged
 from leanrec.core.tensors import map_tensors, write_tensors
 from leanrec.data.cases import Cases, distinct, from_first_on, without
+from leanrec.data.frames import POLARS_ERRORS
+from leanrec.data.parquet import check_parquet
 from leanrec.data.report import Report
 from leanrec.data.split import CONTEXT, TEST, TRAIN, VALID, Protocol
 
@@ -139,7 +141,7 @@ class Dataset:
                 interactions, certify = _checked(arrays, header, len(users), len(items))
                 attributes = _read_attributes(path / "items.parquet", len(items))
                 user_attributes = _read_attributes(path / "users.parquet", len(users))
-        except (BundleError, FileNotFoundError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
+        except (BundleError, FileNotFoundError, KeyError, ValueError, *POLARS_ERRORS) as error:
             raise InputError(f"the data set {path} is broken ({_reason(error)}): prepare it again") from error
         return cls(
             name=header.name,
@@ -254,13 +256,14 @@ def _parquet(frame: pl.DataFrame) -> bytes:
 def _read_attributes(file: Path, rows: int) -> pl.DataFrame | None:
     if not file.exists():
         return None
+    check_parquet(file)
     frame = pl.read_parquet(file)
     if len(frame) != rows:
         raise ValueError(f"{file.name} has {len(frame)} rows, not {rows}")
     return frame
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"{Path(error.filename).name} is missing"
     if isinstance(error, KeyError):

@@ -9,7 +9,11 @@ import polars as pl
 
 from leanrec.core.errors import InputError
 
-__all__ = ["first_line", "from_arrow", "from_sparse"]
+__all__ = ["POLARS_ERRORS", "first_line", "from_arrow", "from_sparse"]
+
+
+POLARS_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+"""What Polars raises about a broken file; a panic is what it has not foreseen (and no Exception to Python)."""
 
 
 def first_line(error: BaseException) -> str:

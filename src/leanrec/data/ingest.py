@@ -13,7 +13,7 @@ import polars as pl
 from leanrec.core.errors import InputError
 from leanrec.core.ids import Vocabulary
 from leanrec.data.clean import Positive, clean_ids, clean_times, clean_values, id_kind, latest_time
-from leanrec.data.readers import Events, as_text, reading
+from leanrec.data.readers import Events, as_text, check_files, reading
 from leanrec.data.report import Report
 
 __all__ = ["Log", "ingest"]
@@ -132,6 +132,7 @@ def _ingest(events: Events, columns: Mapping[str, str], positive: Positive | Non
     picked = {role: pl.col(name).alias(role) for role, name in columns.items()}
     if positive is not None:
         picked["positive"] = pl.col(positive.column).alias("positive")
+    check_files(events, {*columns.values(), *([positive.column] if positive is not None else [])})
     with reading(events):
         frame = events.frame.select(list(picked.values()))
         schema = frame.collect_schema()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +17,20 @@ import polars as pl
 
 from leanrec.core.errors import InputError
 from leanrec.core.registry import nearest
-from leanrec.data.frames import first_line, from_arrow, from_sparse
+from leanrec.data.frames import POLARS_ERRORS, first_line, from_arrow, from_sparse
+from leanrec.data.parquet import check_parquet
 
-__all__ = ["DEFAULT_COLUMNS", "Events", "absent", "choose_columns", "companion", "open_events", "read_table", "reading"]
+__all__ = [
+    "DEFAULT_COLUMNS",
+    "Events",
+    "absent",
+    "check_files",
+    "choose_columns",
+    "companion",
+    "open_events",
+    "read_table",
+    "reading",
+]
 
 DEFAULT_COLUMNS: dict[str, tuple[str, ...]] = {
     "user": ("user_id", "userId", "UserID", "user", "reviewerID", "visitorid"),
@@ -88,8 +99,16 @@ def read_table(source: Any, *, text_columns: Sequence[str] = ()) -> tuple[pl.Dat
     if events.text and text_columns:
         names = [name for name in text_columns if name in events.names]
         events = as_text(events, names)
+    check_files(events)
     with reading(events):
         return events.frame.collect(), events.where
+
+
+def check_files(events: Events, columns: Collection[str] | None = None) -> None:
+    """InputError when a local Parquet file lies about the sizes of these columns, before it is read."""
+    for file in events.files:
+        if _format(file) == "parquet" and "://" not in file:
+            check_parquet(file, columns)
 
 
 def as_text(events: Events, columns: Sequence[str]) -> Events:
@@ -141,7 +160,7 @@ def reading(events: Events) -> Iterator[None]:
         raise InputError(f"{events.where} does not exist") from error
     except pl.exceptions.NoDataError as error:
         raise InputError(f"{_blame(events)} is empty") from error
-    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
+    except (*POLARS_ERRORS, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.filename is None and not _polars_says(error):
             raise
         raise InputError(f"{_blame(events)} cannot be read ({first_line(error)}): is it complete?") from error
@@ -152,7 +171,7 @@ def _blame(events: Events) -> str:
     for file in events.files if len(events.files) > 1 else ():
         try:
             _scan([file], {}).head(1).collect()
-        except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError):
+        except (*POLARS_ERRORS, OSError, UnicodeDecodeError):
             return file
     return events.where
 

@@ -138,7 +138,7 @@ class ItemAttributes:
         try:
             source = BytesIO(self._source) if isinstance(self._source, mmap) else self._source
             frame = pl.read_parquet(source, memory_map=False)
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise BundleError(f"{name} cannot be read: the bundle is incomplete or edited") from error
         if self._num_items is not None and len(frame) != self._num_items:
             raise BundleError(f"{name} has {len(frame)} rows for {self._num_items} items: it was edited")
