@@ -1,6 +1,6 @@
 """How fast and how large a bundle is, in a process of its own: nothing is left over from training or a bigger model.
 
-`python -m leanrec.compression.measure BUNDLE HISTORIES STARTED K` prints one JSON line; `measure` runs that.
+`python -m leanrec.compression.measure BUNDLE HISTORIES K SECONDS STARTED` prints one JSON line; `measure` runs that.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from leanrec.runtime.recommender import Recommender
 
 __all__ = ["Measurement", "measure"]
 
-_SINGLES, _SINGLE_SECONDS = 2000, 3.0
-_BATCH, _BATCH_SECONDS = 64, 1.5
+_SINGLES = 2000
+_BATCH = 64
 _WARM = 20
 _LIMIT_SECONDS = 600
 
@@ -52,21 +52,17 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """Processes that wanted a core in the minute before: above `cores`, the times are other programs' too."""
 
 
-def measure(bundle: str | Path, histories: Jagged, k: int = 10) -> Measurement:
-    """Measure a bundle on disk with non-empty histories in its rows; MachineError when the process fails."""
+def measure(bundle: str | Path, histories: Jagged, k: int = 10, *, seconds: float = 2.0) -> Measurement:
+    """Measure a bundle on disk with non-empty histories in its rows; MachineError when the process fails.
+
+    seconds: for single answers, and as many again for batches.
+    """
     assert len(histories), "something to ask"
     with tempfile.TemporaryDirectory() as folder:
         asked = Path(folder) / "histories.safetensors"
         asked.write_bytes(serialize({"items": histories.values.astype(np.int32), "offsets": histories.offsets}))
-        command = [
-            sys.executable,
-            "-m",
-            "leanrec.compression.measure",
-            str(bundle),
-            str(asked),
-            str(time.time()),
-            str(k),
-        ]
+        numbers = [str(k), str(seconds), str(time.time())]
+        command = [sys.executable, "-m", "leanrec.compression.measure", str(bundle), str(asked), *numbers]
         done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_SECONDS, check=False)
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
@@ -74,7 +70,7 @@ def measure(bundle: str | Path, histories: Jagged, k: int = 10) -> Measurement:
     return msgspec.json.decode(done.stdout.splitlines()[-1], type=Measurement)
 
 
-def _measure_here(bundle: str, asked: str, started: float, k: int) -> Measurement:
+def _measure_here(bundle: str, asked: str, k: int, seconds: float, started: float) -> Measurement:
     load = os.getloadavg()[0]
     model = Recommender.load(bundle)
     tensors = map_tensors(asked)
@@ -83,8 +79,8 @@ def _measure_here(bundle: str, asked: str, started: float, k: int) -> Measuremen
     first = time.time() - started
     for query in range(min(_WARM, len(histories))):
         model.rank(histories.slice(query, query + 1), k)
-    singles = _time_singles(model, histories, k)
-    rate = _time_batches(model, histories, k)
+    singles = _time_singles(model, histories, k, seconds)
+    rate = _time_batches(model, histories, k, seconds)
     memory = _memory()
     return Measurement(
         latency_p50_ms=1e3 * float(np.quantile(singles, 0.5)),
@@ -102,10 +98,10 @@ def _measure_here(bundle: str, asked: str, started: float, k: int) -> Measuremen
     )
 
 
-def _time_singles(model: Recommender, histories: Jagged, k: int) -> list[float]:
+def _time_singles(model: Recommender, histories: Jagged, k: int, limit: float) -> list[float]:
     """Seconds of each of many single answers."""
     seconds: list[float] = []
-    end = time.perf_counter() + _SINGLE_SECONDS
+    end = time.perf_counter() + limit
     while len(seconds) < _SINGLES and (now := time.perf_counter()) < end:
         query = len(seconds) % len(histories)
         model.rank(histories.slice(query, query + 1), k)
@@ -113,10 +109,10 @@ def _time_singles(model: Recommender, histories: Jagged, k: int) -> list[float]:
     return seconds
 
 
-def _time_batches(model: Recommender, histories: Jagged, k: int) -> float:
+def _time_batches(model: Recommender, histories: Jagged, k: int, limit: float) -> float:
     """Answers per second in batches."""
     answered, start, begun = 0, 0, time.perf_counter()
-    while time.perf_counter() - begun < _BATCH_SECONDS:
+    while time.perf_counter() - begun < limit:
         batch = histories.slice(start, min(start + _BATCH, len(histories)))
         model.rank(batch, k)
         answered += len(batch)
@@ -136,5 +132,5 @@ def _memory() -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    found = _measure_here(sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4]))
+    found = _measure_here(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), float(sys.argv[5]))
     sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
