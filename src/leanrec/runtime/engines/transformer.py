@@ -51,13 +51,12 @@ class TransformerEngine:
         if block is None:
             raise BundleError(f"this bundle has an encoder block {shape.block!r} that this version does not know")
         try:
+            _refuse_misfits(shape, tensors, items_ND)
             self._positions: F32 = tensors["positions.weight"]
             self._norm: tuple[F32, F32] = tensors["norm.weight"], tensors["norm.bias"]
             self._blocks = [block(_under(tensors, f"blocks.{i}."), shape.heads) for i in range(shape.layers)]
         except KeyError as error:
             raise BundleError(f"the encoder's array {error.args[0]!r} is missing: the bundle is incomplete") from error
-        if self._positions.shape != (shape.max_length, shape.dim) or items_ND.shape[1:] != (shape.dim,):
-            raise BundleError("the encoder's arrays do not have the shape its configuration says")
 
     @property
     def dim(self) -> int:
@@ -99,6 +98,28 @@ class TransformerEngine:
     @classmethod
     def load(cls, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> Self:
         return cls(build(TransformerShape, config, where="encoder"), tensors, items_ND)
+
+
+def _refuse_misfits(shape: TransformerShape, tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> None:
+    """Kernels do not check bounds: every array has the shape and the type that they rely on, or it is a BundleError."""
+    dim, gated = shape.dim, shape.block == "ligr"
+    vectors, dense = [("norm", (dim,))], []
+    for layer in range(shape.layers):
+        at = f"blocks.{layer}."
+        hidden = tensors[f"{at}down.weight"].shape[-1]
+        vectors += [(f"{at}norm1", (dim,)), (f"{at}norm2", (dim,))]
+        dense += [(f"{at}attention.qkv", (3 * dim, dim)), (f"{at}attention.out", (dim, dim))]
+        dense += [(f"{at}up", ((1 + gated) * hidden, dim)), (f"{at}down", (dim, hidden))]
+        dense += [(f"{at}gate1", (dim, dim)), (f"{at}gate2", (dim, dim))] if gated else []
+    wanted: dict[str, tuple[int, ...]] = {"positions.weight": (shape.max_length, dim)}
+    wanted |= {f"{name}.{part}": size for name, size in vectors for part in ("weight", "bias")}
+    fits = dim > 0 and shape.heads > 0 and dim % shape.heads == 0 and items_ND.shape[1:] == (dim,)
+    for name, size in dense:
+        coded = tensors[f"{name}.weight"].dtype == np.int8
+        fits = fits and tensors[f"{name}.weight"].shape == size
+        wanted |= {f"{name}.bias": size[:1], f"{name}.{'scale' if coded else 'weight'}": size[:1] if coded else size}
+    if not fits or any(tensors[n].shape != s or tensors[n].dtype != np.float32 for n, s in wanted.items()):
+        raise BundleError("the encoder's arrays do not have the shape its configuration says")
 
 
 def _under(tensors: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, F32]:
