@@ -43,7 +43,9 @@ def test_the_plain_one_and_a_quantised_one_are_taken() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda a: a[:-1], lambda a: a[..., :-1], lambda a: a[None], lambda a: a.astype(np.float64), lambda a: a.ravel()[:0]],
+        lambda a: a[:-1], lambda a: a[..., :-1], lambda a: a[None], lambda a: a.astype(np.float64),
+        lambda a: a.ravel()[:0],
+    ],
     ids=["shorter", "narrower", "deeper", "other type", "empty"],
 )  # fmt: skip
 def test_misfits_are_refused(name: str, change: Callable[[Any], Any]) -> None:

@@ -15,7 +15,7 @@ from leanrec.runtime.sources.embedding import EmbeddingSource
 from .test_engine_arrays import CONFIG, arrays
 from .toys import item_table
 
-HEAVY = ("torch", "polars", "pandas", "pyarrow", "scipy", "sklearn", "matplotlib")
+HEAVY = ("torch", "polars", "pandas", "pyarrow", "scipy.sparse", "sklearn", "matplotlib")  # Numba asks for bare scipy
 SERVE = f"""
 import sys
 from leanrec.core.nouns import Request
