@@ -38,7 +38,8 @@ class _Vfs(Structure):
     """sqlite3_vfs, up to the functions that are replaced."""
 
 
-_Open = CFUNCTYPE(c_int, POINTER(_Vfs), c_char_p, c_void_p, c_int, POINTER(c_int))
+# The name is passed on as the pointer it came as: the file keeps it, and SQLite reads on behind it.
+_Open = CFUNCTYPE(c_int, POINTER(_Vfs), c_void_p, c_void_p, c_int, POINTER(c_int))
 _Delete = CFUNCTYPE(c_int, POINTER(_Vfs), c_char_p, c_int)
 _Vfs._fields_ = (
     ("version", c_int), ("file_bytes", c_int), ("max_path", c_int), ("next", c_void_p), ("name", c_char_p),
@@ -102,10 +103,10 @@ class Disk:
             (folder / Path(path).name).write_bytes(image)
         return folder
 
-    def _open(self, vfs: object, name: bytes | None, file: int, flags: int, out: object) -> int:
+    def _open(self, vfs: object, name: int | None, file: int, flags: int, out: object) -> int:
         code = self._original.contents.open(self._original, name, file, flags, out)
         if code == 0 and name is not None:
-            path = name.decode()
+            path = ctypes.string_at(name).decode()
             self._names[file] = path
             self._durable.setdefault(path, bytearray(Path(path).read_bytes()))
             slot = cast(file, POINTER(c_void_p))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,17 +87,20 @@ def test_a_fault_acknowledges_nobody_and_the_store_recovers(disk: Disk, tmp_path
     store.close()
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", FAULTS)
-@pytest.mark.parametrize("times", [1, 4])
+@pytest.mark.parametrize(
+    ("times", "rounds"), [(1, 1), (4, 1), *(pytest.param(times, 10, marks=pytest.mark.long) for times in (1, 2, 4, 9))]
+)
 def test_wherever_a_fault_strikes_what_is_acknowledged_survives_a_power_loss(
-    disk: Disk, tmp_path: Path, name: str, times: int
+    disk: Disk, tmp_path: Path, name: str, times: int, rounds: int
 ) -> None:
     operation, code, _ = FAULTS[name]
     rng = Random(3)
-    for after in range(24) if operation == "sync" else range(0, 240, 10):
+    places = list(range(24)) if operation == "sync" else list(range(0, 240, 10))
+    for after in itertools.chain(places, (rng.randrange(240) for _ in range(24 * (rounds - 1)))):
         disk.fault = lambda operation, name: 0
-        folder = tmp_path / str(after)
-        folder.mkdir()
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
         store = SqliteStore(folder / "events.sqlite")
         disk.fault = failing(operation, code, after, times)
         acknowledged: set[str] = set()

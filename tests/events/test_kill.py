@@ -9,10 +9,10 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+
 from leanrec.events import Event
 from leanrec.events.sqlite import SqliteStore
-
-KILLS = 20
 
 
 def kill_under_load(path: Path, name: str, acknowledgements: int) -> tuple[set[str], set[str]]:
@@ -36,12 +36,14 @@ def kill_under_load(path: Path, name: str, acknowledgements: int) -> tuple[set[s
     return sent, done
 
 
-def test_killed_processes_lose_nothing_acknowledged(tmp_path: Path) -> None:
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kills", [20, pytest.param(1000, marks=pytest.mark.long)])
+def test_killed_processes_lose_nothing_acknowledged(tmp_path: Path, kills: int) -> None:
     path = tmp_path / "events.sqlite"
     rng = random.Random(7)
     sent: set[str] = set()
     done: set[str] = set()
-    for kill in range(KILLS):
+    for kill in range(kills):
         sent_now, done_now = kill_under_load(path, f"r{kill}", rng.randint(1, 120))
         sent |= sent_now
         done |= done_now

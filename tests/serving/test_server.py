@@ -151,6 +151,18 @@ def test_a_restart_keeps_events_and_a_stop_finishes_what_is_under_way(tmp_path: 
         assert [item["item_id"] for item in answer["items"]] == ["i4"]
 
 
+def test_a_stop_waits_only_so_long(tmp_path: Path) -> None:
+    bundle = save_bundle(tmp_path / "ring")
+    (tmp_path / "config.toml").write_text("stop_seconds = 0.3\nbody_seconds = 600")
+    with running(bundle, "0", str(tmp_path / "config.toml")) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as half:
+            half.sendall(b"POST /v1/events HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n{")
+            time.sleep(0.3)
+            assert server.stop(signal.SIGTERM) == 0
+        assert len(server.said) == 1
+
+
 def test_a_stop_under_load_loses_nothing_acknowledged(tmp_path: Path) -> None:
     bundle = save_bundle(tmp_path / "ring")
     acknowledged: list[str] = []

@@ -61,7 +61,7 @@ def serve(
         raise ConfigError(f"{host} can be reached from outside: set read_keys or write_keys in --config FILE first")
     # Bound before anything is loaded: a port in use is known at once, and early callers wait instead of failing.
     listener = _bind(host, port)
-    with listener, _without_scipy():
+    with listener, _without_scipy(), _without_collector():
         recommender = Recommender.load(bundle_path)
         with closing(open_store(store or default_store(bundle_path))) as events:
             asyncio.run(_run(recommender, events, listener, settings))
@@ -99,6 +99,16 @@ def _without_scipy() -> Iterator[None]:
         yield
     finally:
         del sys.modules["scipy"]
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Saves a tenth of a second of the start: `_run` turns it on, with all that was loaded out of its sight."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -163,8 +173,8 @@ async def _run(recommender: Recommender, events: EventStore, listener: socket.so
     serving = asyncio.create_task(server.serve())
     try:
         await service.batcher.call(partial(_warm_up, recommender))
-        gc.collect()
-        gc.freeze()  # what was loaded stays: the collector need not look at it again
+        gc.freeze()
+        gc.enable()
         service.status = "ok"
         memory, since = _memory_bytes() / 2**20, _process_seconds()
         say(
