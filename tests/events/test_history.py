@@ -14,6 +14,7 @@ from leanrec.core.ids import Vocabulary
 from leanrec.core.jagged import Jagged
 from leanrec.core.tensors import serialize
 from leanrec.events.history import FolderHistory
+from leanrec.events.memory import MemoryHistory
 
 ITEMS = Vocabulary(["a", "b", "c"])
 
@@ -60,6 +61,15 @@ def test_whatever_is_saved_is_read_back(tmp_path: Path, rows: list[list[int]]) -
     users = Vocabulary([f"user {n}" for n in range(len(rows))])
     history = FolderHistory.save(tmp_path / "history", users, ITEMS, Jagged.from_rows(rows))
     assert [history.get(user) for user in history.users()] == [ITEMS.ids(row) for row in rows]
+
+
+def test_in_memory_and_on_disk_know_the_same(tmp_path: Path) -> None:
+    users = Vocabulary(["u", "v"]).without(["v"])
+    arguments = (users, ITEMS, Jagged.from_rows([[0, 1], []]))
+    for store in (MemoryHistory(*arguments), FolderHistory.save(tmp_path / "history", *arguments)):
+        assert store.users() == ["u"]
+        assert (store.get("u"), store.get("v")) == (["a", "b"], None)
+        assert store.parse("u") == "u"
 
 
 def test_no_folder_is_one_sentence(tmp_path: Path) -> None:

@@ -350,7 +350,9 @@ def test_a_client_that_leaves_while_sending_is_no_fault(local: Local, capsys: py
 def test_closing_answers_what_waits(store: SqliteStore) -> None:
     gated = Gated()
     with application(store, gated) as local:
-        futures = [local.start("POST", "/v1/recommend", {"history": ["i1"]}) for _ in range(5)]
+        futures = [local.start("POST", "/v1/recommend", {"history": ["i1"]})]
+        assert gated.entered.wait(10)
+        futures += [local.start("POST", "/v1/recommend", {"history": ["i1"]}) for _ in range(4)]
         while local.service.batcher.pending < 5:
             pass
         threading.Timer(0.2, gated.gate.set).start()

@@ -12,23 +12,20 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import math
 import os
 import sqlite3
 import threading
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import msgspec
-
 from leanrec.core.errors import ConfigError, InputError, LeanrecError, StorageError
 from leanrec.core.files import disk_errors, sync_folder
 from leanrec.core.ids import Id
 from leanrec.events.base import Event, EventStore
+from leanrec.events.rows import from_row, stored_id, to_row
 
 __all__ = ["SqliteStore"]
 
@@ -47,9 +44,6 @@ _COLUMNS = "seq, event_id, user_id, item_id, event, timestamp, value, crc"
 _SCAN_ROWS = 1000
 _QUICK_CHECK_BYTES = 64 << 20
 _CHUNK = 1 << 20
-_encoder = msgspec.msgpack.Encoder()
-
-Row = tuple[str, Id, Id, str, float, float | None, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +93,7 @@ class SqliteStore(EventStore):
     # ---- what callers see
 
     def submit(self, events: Sequence[Event]) -> Future[tuple[int, int]]:
-        rows = [_row(event) for event in events]
+        rows = [to_row(event) for event in events]
 
         def insert(connection: sqlite3.Connection) -> tuple[int, int]:
             accepted = connection.executemany(_INSERT, rows).rowcount if rows else 0
@@ -108,7 +102,7 @@ class SqliteStore(EventStore):
         return self._enqueue(insert)
 
     def erase(self, user_id: Id) -> int:
-        user_id = _id(user_id)
+        user_id = stored_id(user_id)
 
         def delete(connection: sqlite3.Connection) -> int:
             return connection.execute("DELETE FROM events WHERE user_id = ?", (user_id,)).rowcount
@@ -118,7 +112,7 @@ class SqliteStore(EventStore):
 
     def of_user(self, user_id: Id, limit: int = 1000) -> list[Event]:
         query = f"SELECT {_COLUMNS} FROM events WHERE user_id = ? ORDER BY timestamp DESC, seq DESC LIMIT ?"
-        return [self._event(row) for row in reversed(self._read(query, (_id(user_id), limit)))]
+        return [self._event(row) for row in reversed(self._read(query, (stored_id(user_id), limit)))]
 
     def scan(self) -> Iterator[Event]:
         # In short reads, so that a slow consumer never holds back a checkpoint.
@@ -255,11 +249,10 @@ class SqliteStore(EventStore):
     # ---- rows and errors
 
     def _event(self, row: tuple[Any, ...]) -> Event:
-        seq, *content, crc = row
-        if _crc(content) != crc:
-            raise self._damaged(f"the checksum of event number {seq} does not fit")
-        event_id, user_id, item_id, event, timestamp, value = content
-        return Event(event_id=event_id, user_id=user_id, item_id=item_id, event=event, timestamp=timestamp, value=value)
+        event = from_row(row[1:])
+        if event is None:
+            raise self._damaged(f"the checksum of event number {row[0]} does not fit")
+        return event
 
     def _damaged(self, what: str) -> StorageError:
         return StorageError(f"the event store {self.path} is damaged ({what}): restore it, or move it aside")
@@ -311,29 +304,3 @@ def _truncate_log(connection: sqlite3.Connection) -> None:
 def _fail(tasks: Iterable[_Task], error: StorageError) -> None:
     for task in tasks:
         task.future.set_exception(error)
-
-
-def _crc(content: Sequence[Any]) -> int:
-    return zlib.crc32(_encoder.encode(content))
-
-
-def _row(event: Event) -> Row:
-    """What is stored of an event; refused here, in the caller's thread, when SQLite could not hold it."""
-    if not isinstance(event.event_id, str):
-        raise InputError(f"event_id {event.event_id!r} must be text")
-    event_id, user_id, item_id = event.event_id, _id(event.user_id), _id(event.item_id)
-    # Adding 0.0 makes -0.0 the 0.0 that SQLite will give back.
-    timestamp, value = event.timestamp + 0.0, None if event.value is None else event.value + 0.0
-    if not math.isfinite(timestamp) or not math.isfinite(value or 0.0):
-        raise InputError(f"event {event_id!r}: timestamp and value must be finite numbers")
-    try:
-        crc = _crc((event_id, user_id, item_id, event.event, timestamp, value))
-    except UnicodeEncodeError as error:
-        raise InputError(f"event {event_id!r} holds text that is not valid Unicode") from error
-    return event_id, user_id, item_id, event.event, timestamp, value, crc
-
-
-def _id(identity: Id) -> Id:
-    if isinstance(identity, int) and not -(2**63) <= identity < 2**63:
-        raise InputError(f"the id {identity} does not fit 64 bits")
-    return identity
