@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.kernels.jit import jit, jit_parallel, prange
+from leanrec.kernels.jit import jit
 
 __all__ = [
     "adagrad_rows", "adagrad_rows_reference", "adam_rows", "adam_rows_reference", "distinct_rows",
@@ -47,29 +47,29 @@ def distinct_rows_reference(rows_S: I32, slots_N: I32) -> tuple[I32, npt.NDArray
     return ordered[order], rank[inverse].astype(np.int64)
 
 
-@jit_parallel
+@jit
 def gather_rows(table_ND: F32, rows_U: I32, out_UD: F32) -> None:
     """out[u] = table[rows[u]]."""
-    for u in prange(len(rows_U)):
+    for u in range(len(rows_U)):
         for d in range(table_ND.shape[1]):
             out_UD[u, d] = table_ND[rows_U[u], d]
 
 
-@jit_parallel
+@jit
 def sgd_rows(table_ND: F32, rows_U: I32, grad_UD: F32, lr: float) -> None:
     """table[rows] -= lr * grad; rows distinct."""
     rate = np.float32(lr)
-    for u in prange(len(rows_U)):
+    for u in range(len(rows_U)):
         row = rows_U[u]
         for d in range(table_ND.shape[1]):
             table_ND[row, d] -= rate * grad_UD[u, d]
 
 
-@jit_parallel
+@jit
 def adagrad_rows(table_ND: F32, sums_N: F32, rows_U: I32, grad_UD: F32, lr: float, eps: float) -> None:
     """Row-wise Adagrad: one accumulator a row, the mean square of its gradients (DLRM's optimiser; exact by rows)."""
     dim = table_ND.shape[1]
-    for u in prange(len(rows_U)):
+    for u in range(len(rows_U)):
         row = rows_U[u]
         square = np.float32(0.0)
         for d in range(dim):
@@ -85,7 +85,7 @@ def adagrad_rows_reference(table_ND: F32, sums_N: F32, rows_U: I32, grad_UD: F32
     table_ND[rows_U] -= lr / (np.sqrt(sums_N[rows_U]) + eps)[:, None] * grad_UD
 
 
-@jit_parallel
+@jit
 def adam_rows(
     table_ND: F32, mean_ND: F32, square_ND: F32, rows_U: I32, grad_UD: F32,
     lr: float, beta1: float, beta2: float, eps: float, step: int,
@@ -95,7 +95,7 @@ def adam_rows(
     c1, c2 = np.float32(1.0 - beta1), np.float32(1.0 - beta2)
     rate = np.float32(lr * np.sqrt(1.0 - beta2**step) / (1.0 - beta1**step))
     small = np.float32(eps)
-    for u in prange(len(rows_U)):
+    for u in range(len(rows_U)):
         row = rows_U[u]
         for d in range(table_ND.shape[1]):
             g = grad_UD[u, d]

@@ -54,8 +54,8 @@ class SequenceConfig(Config, frozen=True, kw_only=True):
     negatives: int = 512
     """Shared by the predictions of a batch."""
     lr: float = 2e-3
-    warmup: int = 100
-    """Steps over which the learning rate rises."""
+    warmup: int | None = None
+    """Steps over which the learning rate rises; an epoch's, at most 100."""
     weight_decay: float = 0.0
     clip: float = 0.0
     """Largest norm of the dense gradient; 0 leaves it as it is."""
@@ -98,6 +98,7 @@ class SequenceModel(Model[C]):
             max_length=config.max_length or max(20, min(200, ninth)),
             epochs=epochs,
             patience=config.patience or max(3, epochs // 10),
+            warmup=min(100, predictions // config.batch_tokens) if config.warmup is None else config.warmup,
             negatives=min(config.negatives, len(data.items)),
             precision="bfloat16" if use_bfloat16(config.precision, config.dim) else "float32",
         )
@@ -141,10 +142,16 @@ class _Fitting:
         return self.recommender(task, self._trainer(task, schedule, progress, tracker, refit=True).run())
 
     def _stored(self) -> Progress | None:
-        """Where an interrupted run stands, when resuming."""
+        """Where an interrupted run stands, when resuming; a checkpoint of another run is refused."""
         if not self.options.resume or self.folder is None or not (self.folder / "last.safetensors").exists():
             return None
-        return load_checkpoint(self.folder / "last.safetensors")[1]
+        progress = load_checkpoint(self.folder / "last.safetensors")[1]
+        if progress.fingerprint != self.fingerprint:
+            raise InputError(
+                f"{self.folder} belongs to a run with another configuration, seed or data set: "
+                "use those again, or another --out"
+            )
+        return progress
 
     def _search(self, task: NextItem, progress: Progress, tracker: Tracker) -> Progress:
         assert self.config.epochs is not None and self.config.patience is not None, "a resolved configuration"
@@ -187,7 +194,8 @@ class _Fitting:
     def _task(self) -> NextItem:
         """A fresh network and table; both depend on the seed alone."""
         config, seed = self.config, self.options.seed
-        assert config.hidden is not None and config.max_length is not None and config.dropout is not None
+        assert config.hidden is not None and config.max_length is not None
+        assert config.dropout is not None and config.warmup is not None
         torch.manual_seed(seed)
         net = Transformer(
             block=self.block, dim=config.dim, layers=config.layers, heads=config.heads, hidden=config.hidden,

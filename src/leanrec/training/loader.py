@@ -6,7 +6,6 @@ import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -84,25 +83,27 @@ class SequenceLoader:
         first, size = self.windows(epoch)
         batch_of = (np.cumsum(size) - size) // self.batch_tokens
         edges = np.flatnonzero(np.diff(batch_of, prepend=-1, append=-2))
-        ready: queue.Queue[Any] = queue.Queue(maxsize=2)
+        ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=2)
         stop = threading.Event()
+
+        def deliver(item: Batch | BaseException | None) -> None:
+            while not stop.is_set():
+                try:
+                    ready.put(item, timeout=0.1)
+                    return
+                except queue.Full:
+                    continue
 
         def work() -> None:
             try:
                 for step in range(start, len(edges) - 1):
-                    low, high = edges[step], edges[step + 1]
-                    made = self._make(first[low:high], size[low:high], step, epoch)
-                    while not stop.is_set():
-                        try:
-                            ready.put(made, timeout=0.1)
-                            break
-                        except queue.Full:
-                            continue
                     if stop.is_set():
                         return
-                ready.put(None)
+                    low, high = edges[step], edges[step + 1]
+                    deliver(self._make(first[low:high], size[low:high], step, epoch))
+                deliver(None)
             except BaseException as error:
-                ready.put(error)
+                deliver(error)
 
         thread = threading.Thread(target=work, name="leanrec-loader", daemon=True)
         thread.start()

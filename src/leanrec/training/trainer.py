@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from leanrec.core.console import Progress as Bar
 from leanrec.core.console import say
-from leanrec.core.errors import InputError, LeanrecError
+from leanrec.core.errors import LeanrecError
 from leanrec.training.checkpoints import Progress, load_checkpoint, save_checkpoint
 from leanrec.training.loader import SequenceLoader
 from leanrec.training.task import NextItem
@@ -64,15 +64,10 @@ class Trainer:
         self._saved = time.monotonic()
 
     def resume(self) -> bool:
-        """Continue from `last.safetensors` when there is one of this very run and stage."""
+        """Continue from `last.safetensors` when there is one of this stage."""
         if self._last is None or not self._last.exists():
             return False
         tensors, progress = load_checkpoint(self._last)
-        if progress.fingerprint != self.progress.fingerprint:
-            raise InputError(
-                f"{self._last} belongs to a run with another configuration, seed or data set: "
-                "use those again, or another --out"
-            )
         if progress.stage != self.progress.stage:
             return False
         self.task.load_state(tensors)
@@ -117,7 +112,7 @@ class Trainer:
                 state.loss_count += count
                 state.step = batch.step + 1
                 bar.advance(count, f"loss {state.loss_sum / state.loss_count:.4f}")
-                if time.monotonic() - self._saved > self.schedule.save_every:
+                if self._due():
                     self._save()
         mean = state.loss_sum / max(state.loss_count, 1)
         self._tracker.scalars(state.epoch + 1, {f"{state.stage}/loss": mean})
@@ -142,6 +137,9 @@ class Trainer:
             else:
                 save_checkpoint(self._best_path, self.task.state(), state)
             self._on_best()
+
+    def _due(self) -> bool:
+        return time.monotonic() - self._saved > self.schedule.save_every
 
     def _save(self) -> None:
         if self._last is not None:

@@ -16,8 +16,8 @@ __all__ = ["SampledSoftmax"]
 class SampledSoftmax(Objective):
     """-log (e^s / (e^s + sum over sampled j of e^(s_j) / (n q_j))), log-Q correction of Bengio & Senecal 2008.
 
-    Negatives are drawn uniformly from all N items, each expected n q_j = n / N times, so every negative's score is raised
-    by log(N / n). A drawn target is left out, so the sum is an unbiased estimate of the full softmax's denominator.
+    Negatives are drawn uniformly from all N items, each expected n q_j = n / N times, so every negative's score is
+    raised by log(N / n). A drawn target is left out, so the sum is an unbiased estimate of the full softmax's denominator.
     """
 
     full: ClassVar[bool] = False
