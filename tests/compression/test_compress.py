@@ -139,7 +139,9 @@ def test_compress_and_verify(data: Dataset, tmp_path: Path) -> None:
         assert measured.bundle_bytes > 0
     assert report.before.bytes_scanned is not None and report.after.bytes_scanned is not None
     assert report.before.bytes_scanned / report.after.bytes_scanned > 3
+    assert [step.lossless for step in report.steps] == [True, False]
     text = str(report)
+    assert text.endswith("what these users alone show")
     assert "bytes scanned per query" in text and "int8-dense: dropped" in text and "users would decide" in text
 
     stored = Recommender.load(tmp_path / "lean")

@@ -33,9 +33,13 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_folder_that_fails_to_fill_leaves_the_old_one(tmp_path: Path) -> None:
     with atomic_folder(tmp_path / "d") as fresh:
         (fresh / "f").write_text("old")
-    with pytest.raises(KeyError), atomic_folder(tmp_path / "d") as fresh:
+
+    def fail(fresh: Path) -> None:
         (fresh / "f").write_text("new")
         raise KeyError
+
+    with pytest.raises(KeyError), atomic_folder(tmp_path / "d") as fresh:
+        fail(fresh)
     assert (tmp_path / "d" / "f").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
 

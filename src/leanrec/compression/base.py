@@ -33,10 +33,11 @@ PLANS = {"int8": Plan(steps=("int8-items", "int8-dense"))}
 
 
 class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What a step did. said: one sentence for a person. facts: the numbers in it."""
+    """What a step did. lossless: answers are the same by proof. said: one sentence for a person. facts: its numbers."""
 
     step: str
     applied: bool
+    lossless: bool = False
     said: str
     facts: dict[str, Any] = msgspec.field(default_factory=dict)
 

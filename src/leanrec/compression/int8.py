@@ -12,6 +12,7 @@ import numpy.typing as npt
 from leanrec.compression.base import Step, StepRecord, with_source
 from leanrec.core.jagged import Jagged
 from leanrec.index.certified import CertifiedInt8Index
+from leanrec.kernels.blas import blas_threads
 from leanrec.kernels.dense import dense_int8, quantize_weight
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
@@ -37,7 +38,7 @@ class Int8Items(Step):
         said = f"a query scans {after:,} bytes instead of {before:,} ({before / after:.2f} times fewer), same answers"
         facts = {"bytes_before": before, "bytes_after": after}
         lean = with_source(model, EmbeddingSource(source.name, source.engine, index))
-        return lean, StepRecord(step=self.name, applied=True, said=said, facts=facts)
+        return lean, StepRecord(step=self.name, applied=True, lossless=True, said=said, facts=facts)
 
 
 class Int8Dense(Step):
@@ -54,7 +55,8 @@ class Int8Dense(Step):
             )
         tokens = max(1, int(np.median(histories.lengths)))
         tensors = source.engine.tensors()
-        plain, coded = _time_layers(tensors, layers, tokens)
+        with blas_threads(1):
+            plain, coded = _time_layers(tensors, layers, tokens)
         facts = {"tokens": tokens, "layers": len(layers), "float32_us": 1e6 * plain, "int8_us": 1e6 * coded}
         times = f"{1e6 * plain:.0f} us in float32, {1e6 * coded:.0f} us in int8, {tokens} tokens"
         if coded * _PAYS > plain:

@@ -20,6 +20,7 @@ import numpy as np
 from leanrec.core.errors import MachineError
 from leanrec.core.jagged import Jagged
 from leanrec.core.tensors import map_tensors, serialize
+from leanrec.kernels.blas import limit_blas
 from leanrec.runtime.bundle import resolve_bundle
 from leanrec.runtime.recommender import Recommender
 
@@ -71,6 +72,7 @@ def measure(bundle: str | Path, histories: Jagged, k: int = 10, *, seconds: floa
 
 
 def _measure_here(bundle: str, asked: str, k: int, seconds: float, started: float) -> Measurement:
+    limit_blas(1)  # as a server does
     load = os.getloadavg()[0]
     model = Recommender.load(bundle)
     tensors = map_tensors(asked)
