@@ -79,6 +79,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def main() -> None:
     """Entry point of the installed command."""
+    # Threads that wait for work spin by default; where other programs want the cores too, training then takes several
+    # times as long (docs/log.md). Read once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(run())
 
 

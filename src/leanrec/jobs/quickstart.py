@@ -40,7 +40,7 @@ class QuickstartJob(Config, frozen=True, kw_only=True):
     model: str = "esasrec"
     settings: dict[str, Any] = msgspec.field(default_factory=dict)
     seed: int = 0
-    time_limit: float = 120.0
+    time_limit: float = 170.0
     """Seconds of training, the refit included."""
 
 
