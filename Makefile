@@ -45,7 +45,7 @@ test-long: setup
 	$(PYTEST) -m long
 
 battery: setup
-	LEANREC_BATTERY=long $(PYTEST) -m "battery or long"
+	LEANREC_BATTERY=long $(PYTEST) -m long
 
 check: setup
 	$(BIN)/ruff check
