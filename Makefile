@@ -41,11 +41,9 @@ quickstart: .venv/.stamp-base
 test: setup
 	$(PYTEST) -m "not long"
 
-test-long: setup
-	$(PYTEST) -m long
-
-battery: setup
-	LEANREC_BATTERY=long $(PYTEST) -m long
+# the long column of the battery: thousands of kills, faults and hostile inputs
+test-long battery: setup
+	$(PYTEST) -m long --timeout 3600
 
 check: setup
 	$(BIN)/ruff check

@@ -87,7 +87,7 @@ def quickstart(job: QuickstartJob, show: Callable[[str], None]) -> Outcome:
         compressed = compress_bundle(
             CompressJob(bundle=str(out / job.model), data=str(out / "data"), out=str(out / f"{job.model}-int8"))
         )
-    show(str(compressed))
+    show(f"{job.model} before and after int8, on the users that nothing was tuned on\n{compressed}")
     user, history, recommended = _ask(out / f"{job.model}-int8", data)
     show(_list_for_user(user, history, recommended))
     show(format_table(("step", "s"), [(name, f"{seconds:.1f}") for name, seconds in clock.seconds.items()]))
