@@ -19,7 +19,7 @@ def _loader(**changes: int) -> SequenceLoader:
 @pytest.mark.parametrize("epoch", [0, 1, 5])
 def test_every_prediction_stands_in_exactly_one_window(epoch: int) -> None:
     loader = _loader()
-    first, size = loader.windows(epoch)
+    first, _, size = loader.windows(epoch)
     assert size.max() <= 10
     seen = np.concatenate([np.arange(f, f + n) for f, n in zip(first, size, strict=True)])
     assert len(seen) == len(set(seen.tolist())) == loader.tokens == 1 + 6 + 29 + 94 + 4 + 10
@@ -63,3 +63,18 @@ def test_full_rows_are_called_uniform() -> None:
     batch = next(SequenceLoader(Jagged.from_rows(rows), max_length=10, batch_tokens=80, num_items=50).epoch(0))
     assert batch.uniform
     np.testing.assert_array_equal(batch.slots_T, np.arange(80))
+
+
+def test_a_horizon_draws_from_the_events_to_come() -> None:
+    sequences = Jagged.from_rows([100 * user + np.arange(n) for user, n in enumerate((3, 25, 12))])
+    loader = SequenceLoader(sequences, max_length=10, batch_tokens=30, num_items=300, horizon=4, seed=1)
+    ahead = []
+    for epoch in range(20):
+        for batch in loader.epoch(epoch):
+            inputs = batch.items_RL.reshape(-1)[batch.slots_T]
+            assert (inputs // 100 == batch.targets_T // 100).all()
+            ahead += (batch.targets_T - inputs).tolist()
+    counts = np.bincount(ahead, minlength=6)
+    assert counts[0] == 0
+    assert counts[5:].sum() == 0
+    assert (counts[1:5] > 0.15 * counts.sum()).all()

@@ -48,13 +48,13 @@ def pack_windows(lengths_W: I64, row_length: int) -> tuple[I64, I64, int]:
 
 @jit
 def fill_rows(
-    values_T: I32, first_W: I64, lengths_W: I64, row_W: I64, start_W: I64,
+    values_T: I32, first_W: I64, end_W: I64, lengths_W: I64, row_W: I64, start_W: I64, ahead_T: I64,
     items_RL: I32, segment_RL: I64, position_RL: I64, slots_T: I64, targets_T: I32,
 ) -> None:  # fmt: skip
-    """Write each window's inputs into its slots, and list the slots with the item that comes next after each.
+    """Write each window's inputs into its slots, and list the slots with the item that each has to predict.
 
-    Window w reads values[first], ..., values[first + length]: `length` inputs, each with its successor as target.
-    items and segment are prefilled with 0 and -1.
+    Window w reads `length` inputs from values[first] on; prediction t is the item `ahead_T[t]` places after its input's
+    successor, counted round from the successor again at values[end]. items and segment are prefilled with 0 and -1.
     """
     width = items_RL.shape[1]
     t = 0
@@ -65,5 +65,6 @@ def fill_rows(
             segment_RL[row, start + i] = w
             position_RL[row, start + i] = i
             slots_T[t] = row * width + start + i
-            targets_T[t] = values_T[first_W[w] + i + 1]
+            room = end_W[w] - first_W[w] - i - 1
+            targets_T[t] = values_T[first_W[w] + i + 1 + ahead_T[t] % room]
             t += 1

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import msgspec
+from leanrec.models.sequential import SequenceModel
 
-from leanrec.data.dataset import Dataset
-from leanrec.models.sequential import SequenceConfig, SequenceModel
-
-__all__ = ["ESASRec", "ESASRecConfig"]
+__all__ = ["ESASRec"]
 
 
-class ESASRecConfig(SequenceConfig, frozen=True, kw_only=True):
-    """As SequenceConfig."""
-
-
-class ESASRec(SequenceModel[ESASRecConfig]):
+class ESASRec(SequenceModel):
     """Gated residuals and SwiGLU in every block."""
 
     name: ClassVar[str] = "esasrec"
-    Config = ESASRecConfig
     block: ClassVar[str] = "ligr"
-
-    def fill(self, config: ESASRecConfig, data: Dataset) -> ESASRecConfig:
-        return msgspec.structs.replace(config, dropout=0.5 if config.dropout is None else config.dropout)

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import msgspec
+from leanrec.models.sequential import SequenceModel
 
-from leanrec.data.dataset import Dataset
-from leanrec.models.sequential import SequenceConfig, SequenceModel
-
-__all__ = ["SASRec", "SASRecConfig"]
+__all__ = ["SASRec"]
 
 
-class SASRecConfig(SequenceConfig, frozen=True, kw_only=True):
-    """As SequenceConfig."""
-
-
-class SASRec(SequenceModel[SASRecConfig]):
+class SASRec(SequenceModel):
     """Pre-normalised attention and feed-forward blocks, learned positions, the item table on both ends."""
 
     name: ClassVar[str] = "sasrec"
-    Config = SASRecConfig
     block: ClassVar[str] = "sasrec"
-
-    def fill(self, config: SASRecConfig, data: Dataset) -> SASRecConfig:
-        return msgspec.structs.replace(config, dropout=0.5 if config.dropout is None else config.dropout)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from abc import abstractmethod
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import msgspec
+import numpy as np
 import torch
 
 from leanrec.core.config import Config, to_dict
@@ -48,12 +48,14 @@ class SequenceConfig(Config, frozen=True, kw_only=True):
     hidden: int | None = None
     """Width of the feed-forward layer; 4 D."""
     max_length: int | None = None
-    """Window: the last events that are looked at; covers nine users in ten, 20 to 200."""
-    dropout: float | None = None
+    """Window: the last events that are looked at; covers nine users in ten, 20 to 100."""
+    dropout: float = 0.3
     objective: str = "sampled-softmax"
     negatives: int = 512
     """Shared by the predictions of a batch."""
-    lr: float = 2e-3
+    horizon: int | None = None
+    """A prediction is one of the next `horizon` events; as many as a validation user has targets, at most 50."""
+    lr: float = 3e-3
     warmup: int | None = None
     """Steps over which the learning rate rises; an epoch's, at most 100."""
     weight_decay: float = 0.0
@@ -70,21 +72,15 @@ class SequenceConfig(Config, frozen=True, kw_only=True):
     table_optimiser: str = "lazy-adam"
 
 
-C = TypeVar("C", bound=SequenceConfig)
+class SequenceModel(Model[SequenceConfig]):
+    """A causal transformer that predicts what comes next at every position of a history; subclasses name its block."""
 
-
-class SequenceModel(Model[C]):
-    """A causal transformer that predicts the next item at every position of a history."""
-
+    Config = SequenceConfig
     block: ClassVar[str]
 
-    @abstractmethod
-    def fill(self, config: C, data: Dataset) -> C:
-        """The model's own adaptive defaults."""
-
-    def resolve(self, data: Dataset) -> C:
+    def resolve(self, data: Dataset) -> SequenceConfig:
         """The configuration with every None replaced from the data's size and shape."""
-        config = self.fill(self.config, data)
+        config = self.config
         lengths = data.train().lengths
         lengths = lengths[lengths >= 2]
         if len(lengths) == 0:
@@ -95,11 +91,12 @@ class SequenceModel(Model[C]):
         filled = msgspec.structs.replace(
             config,
             hidden=config.hidden or 4 * config.dim,
-            max_length=config.max_length or max(20, min(200, ninth)),
+            max_length=config.max_length or max(20, min(100, ninth)),
             epochs=epochs,
             patience=config.patience or max(3, epochs // 10),
             warmup=min(100, predictions // config.batch_tokens) if config.warmup is None else config.warmup,
             negatives=min(config.negatives, len(data.items)),
+            horizon=config.horizon or _targets_a_user(data),
             precision="bfloat16" if use_bfloat16(config.precision, config.dim) else "float32",
         )
         if filled.dim % filled.heads:
@@ -168,10 +165,11 @@ class _Fitting:
         self, task: NextItem, schedule: Schedule, progress: Progress, tracker: Tracker, *, refit: bool
     ) -> Trainer:
         config, data = self.config, self.data
-        assert config.max_length is not None
+        assert config.max_length is not None and config.horizon is not None
         loader = SequenceLoader(
             data.train(refit), max_length=config.max_length, batch_tokens=config.batch_tokens,
-            num_items=len(data.items), negatives=0 if task.objective.full else config.negatives, seed=self.options.seed,
+            num_items=len(data.items), negatives=0 if task.objective.full else config.negatives,
+            horizon=config.horizon, seed=self.options.seed,
         )  # fmt: skip
 
         def validate() -> float:
@@ -195,7 +193,7 @@ class _Fitting:
         """A fresh network and table; both depend on the seed alone."""
         config, seed = self.config, self.options.seed
         assert config.hidden is not None and config.max_length is not None
-        assert config.dropout is not None and config.warmup is not None
+        assert config.warmup is not None
         torch.manual_seed(seed)
         net = Transformer(
             block=self.block, dim=config.dim, layers=config.layers, heads=config.heads, hidden=config.hidden,
@@ -234,3 +232,9 @@ class _Fitting:
             },
             lineage={"dataset": self.data.fingerprint, "name": self.data.name},
         )  # fmt: skip
+
+
+def _targets_a_user(data: Dataset) -> int:
+    """How far ahead the lists of this data set are judged: the median number of validation targets, 1 to 50."""
+    lengths = data.cases("valid", users="tune").targets.lengths
+    return max(1, min(50, int(np.median(lengths)))) if len(lengths) else 1

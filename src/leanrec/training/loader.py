@@ -15,6 +15,8 @@ from leanrec.kernels.packing import fill_rows, pack_windows
 
 __all__ = ["Batch", "SequenceLoader"]
 
+I64 = npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -33,24 +35,27 @@ class Batch:
 class SequenceLoader:
     """Cuts each user's sequence into windows, shuffles them, packs about `batch_tokens` predictions into a batch.
 
+    A prediction is one of the next `horizon` events, drawn anew every epoch: 1 is the next item; more suits data whose
+    order within a basket means nothing, and lists that are judged by all that follows (PinnerFormer, arXiv:2205.04507).
     A history longer than the window is cut at a phase that changes every epoch, so all of its events are learned from.
     Everything drawn depends on (seed, epoch, step) alone, so a run resumes at any step with the same batches.
     """
 
     def __init__(
         self, sequences: Jagged, *, max_length: int, batch_tokens: int, num_items: int, negatives: int = 0,
-        seed: int = 0,
+        horizon: int = 1, seed: int = 0,
     ) -> None:  # fmt: skip
         self.max_length, self.batch_tokens, self.seed = max_length, batch_tokens, seed
-        self.num_items, self.negatives = num_items, negatives
+        self.num_items, self.negatives, self.horizon = num_items, negatives, horizon
         self._values = np.ascontiguousarray(sequences.values, dtype=np.int32)
         lengths = sequences.lengths
         users = np.flatnonzero(lengths >= 2)
-        self._first, self._pairs = sequences.offsets[users], lengths[users] - 1
+        self._first, self._end = sequences.offsets[users], sequences.offsets[users + 1]
+        self._pairs = lengths[users] - 1
         self.tokens = int(self._pairs.sum())
 
-    def windows(self, epoch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """(W,) first value and number of predictions of every window of an epoch, shuffled."""
+    def windows(self, epoch: int) -> tuple[I64, I64, I64]:
+        """(W,) first value, end of the user's values, and number of predictions of every window, shuffled."""
         random = np.random.default_rng((self.seed, epoch))
         length = self.max_length
         phase = np.where(self._pairs > length, random.integers(1, length + 1, len(self._pairs)), length)
@@ -61,9 +66,10 @@ class SequenceLoader:
         begin = np.where(nth == 0, 0, np.repeat(head, count) + (nth - 1) * length)
         size = np.minimum(np.where(nth == 0, np.repeat(head, count), length), np.repeat(self._pairs, count) - begin)
         order = random.permutation(len(nth))
-        return (np.repeat(self._first, count) + begin)[order], size[order]
+        first = np.repeat(self._first, count) + begin
+        return first[order], np.repeat(self._end, count)[order], size[order]
 
-    def _make(self, first_W: npt.NDArray[np.int64], size_W: npt.NDArray[np.int64], step: int, epoch: int) -> Batch:
+    def _make(self, first_W: I64, end_W: I64, size_W: I64, step: int, epoch: int) -> Batch:
         length = self.max_length
         row_W, start_W, rows = pack_windows(size_W, length)
         items = np.zeros((rows, length), np.int32)
@@ -71,8 +77,9 @@ class SequenceLoader:
         position = np.zeros((rows, length), np.int64)
         tokens = int(size_W.sum())
         slots, targets = np.empty(tokens, np.int64), np.empty(tokens, np.int32)
-        fill_rows(self._values, first_W, size_W, row_W, start_W, items, segment, position, slots, targets)
         random = np.random.default_rng((self.seed, epoch, step, 1))
+        ahead = random.integers(0, self.horizon, tokens) if self.horizon > 1 else np.zeros(tokens, np.int64)
+        fill_rows(self._values, first_W, end_W, size_W, row_W, start_W, ahead, items, segment, position, slots, targets)
         negatives = random.integers(0, self.num_items, self.negatives, dtype=np.int32)
         return Batch(
             items, segment, position, slots, targets, tokens == rows * length == size_W[0] * rows, negatives, step
@@ -80,7 +87,7 @@ class SequenceLoader:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from step `start` on, two of them made ahead."""
-        first, size = self.windows(epoch)
+        first, end, size = self.windows(epoch)
         batch_of = (np.cumsum(size) - size) // self.batch_tokens
         edges = np.flatnonzero(np.diff(batch_of, prepend=-1, append=-2))
         ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=2)
@@ -100,7 +107,7 @@ class SequenceLoader:
                     if stop.is_set():
                         return
                     low, high = edges[step], edges[step + 1]
-                    deliver(self._make(first[low:high], size[low:high], step, epoch))
+                    deliver(self._make(first[low:high], end[low:high], size[low:high], step, epoch))
                 deliver(None)
             except BaseException as error:
                 deliver(error)

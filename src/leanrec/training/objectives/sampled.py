@@ -17,7 +17,8 @@ class SampledSoftmax(Objective):
     """-log (e^s / (e^s + sum over sampled j of e^(s_j) / (n q_j))), log-Q correction of Bengio & Senecal 2008.
 
     Negatives are drawn uniformly from all N items, each expected n q_j = n / N times, so every negative's score is
-    raised by log(N / n). A drawn target is left out, so the sum is an unbiased estimate of the full softmax's denominator.
+    raised by log(N / n). A drawn target is left out, so the sum is an unbiased estimate of the full softmax's
+    denominator.
     """
 
     full: ClassVar[bool] = False
