@@ -62,6 +62,7 @@ class Request:
     """None: as the data set's protocol says."""
     filter: Mapping[str, Sequence[str]] = field(default_factory=dict)
     explain: bool = False
+    """Say which item of the history each answer is owed to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +73,5 @@ class Ranking:
     scores: Sequence[float]
     sources: Sequence[str]
     degraded: bool = False
-    why: Sequence[str] | None = None
+    why: Sequence[Id | None] | None = None
+    """When asked: the item of the history without which each answer's score falls most (runtime/explain.py)."""

@@ -17,6 +17,7 @@ from leanrec.core.nouns import Hits, Queries, Ranking, Request
 from leanrec.events.base import HistoryStore
 from leanrec.runtime.base import Source
 from leanrec.runtime.bundle import Bundle, bundle_id, history_folder, open_bundle, resolve_bundle, write_bundle
+from leanrec.runtime.explain import responsible
 from leanrec.runtime.frames import read_histories, read_users
 from leanrec.runtime.packing import load_histories, pack, save_histories, unpack
 
@@ -127,7 +128,8 @@ class Recommender:
                 allowed_N=self._allowed(requests[places[0]].filter),
             )
             for row, place in enumerate(places):
-                rankings[place] = self._ranking(hits, row, bool(degraded_B[row]))
+                why = self._why(histories[place], hits.items_BK[row]) if requests[place].explain else None
+                rankings[place] = self._ranking(hits, row, bool(degraded_B[row]), why)
         return [rankings[place] for place in range(len(requests))]
 
     def recommend(
@@ -212,12 +214,16 @@ class Recommender:
         recommender.id = bundle.id
         return recommender
 
-    def _ranking(self, hits: Hits, row: int, degraded: bool) -> Ranking:
+    def _why(self, history: npt.NDArray[np.int32], items_K: npt.NDArray[np.int32]) -> list[Id | None]:
+        rows = responsible(self.source, history, items_K[items_K >= 0])
+        return [self.items.ids([row])[0] if row >= 0 else None for row in rows]
+
+    def _ranking(self, hits: Hits, row: int, degraded: bool, why: list[Id | None] | None = None) -> Ranking:
         items_K = hits.items_BK[row]
         found = int((items_K >= 0).sum())
         source = self.fallback if degraded and self.fallback is not None else self.source
         ids = self.items.ids(items_K[:found])
-        return Ranking(ids, hits.scores_BK[row, :found].tolist(), [source.name] * found, degraded)
+        return Ranking(ids, hits.scores_BK[row, :found].tolist(), [source.name] * found, degraded, why)
 
     def _history(self, request: Request) -> npt.NDArray[np.int32]:
         if request.history is not None:

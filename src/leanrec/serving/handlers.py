@@ -210,5 +210,5 @@ def _items(ranking: Ranking, titles: Sequence[str | None]) -> list[schemas.Item]
     for item, title in zip(items, titles, strict=False):
         item.title = title
     for item, why in zip(items, ranking.why or (), strict=False):
-        item.why = why
+        item.why = None if why is None else str(why)
     return items
