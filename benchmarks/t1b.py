@@ -24,7 +24,7 @@ from leanrec.data.prepare import prepare
 
 HERE = Path(__file__).parent
 TARGETS = (0.020, 0.040) if LONG else (0.020,)
-LIMIT = 7200.0 if LONG else 1200.0
+LIMIT = 7200.0 if LONG else 900.0
 
 
 def run() -> Result:

@@ -27,9 +27,6 @@ from leanrec.runtime.recommender import Recommender
 __all__ = ["Outcome", "QuickstartJob", "quickstart"]
 
 BASELINES = ("popular", "popular-recent", "item-knn")
-IN_A_HURRY: dict[str, Any] = {"lr": 4e-3, "max_length": 50, "dropout": 0.2, "negatives": 256}
-"""Settings of a sequence model that learns in two minutes; the defaults aim at the best within twenty (docs/log.md)."""
-_SEQUENCE_MODELS = ("sasrec", "esasrec")
 _METRIC = "ndcg@10"
 _SHOWN = 5
 
@@ -125,7 +122,7 @@ def _train_job(job: QuickstartJob, name: str, out: Path) -> TrainJob:
         model=name,
         data=str(out / "data"),
         out=str(out / name),
-        settings={**(IN_A_HURRY if name in _SEQUENCE_MODELS else {}), **job.settings} if own else {},
+        settings=job.settings if own else {},
         seed=job.seed,
         time_limit=job.time_limit if own else None,
         refit=not own,  # all of the time goes into one training, kept at its best; baselines cost nothing to refit
