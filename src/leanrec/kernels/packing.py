@@ -13,21 +13,26 @@ I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 
 
-@jit
 def pack_windows(lengths_W: I64, row_length: int) -> tuple[I64, I64, int]:
     """Best-fit decreasing: the row and the first slot of each window, and the number of rows.
 
     lengths_W: 1..row_length each. The cost is W x row_length at worst; rows end up nearly full.
     """
+    # sorted here: compiling a sort costs more time than most runs spend packing
+    row_W, start_W, rows = _best_fit(np.argsort(-lengths_W, kind="stable"), lengths_W, row_length)
+    return row_W, start_W, int(rows)
+
+
+@jit
+def _best_fit(order_W: I64, lengths_W: I64, row_length: int) -> tuple[I64, I64, int]:
     windows = len(lengths_W)
-    order = np.argsort(-lengths_W, kind="mergesort")
     row_W = np.empty(windows, np.int64)
     start_W = np.empty(windows, np.int64)
     # rows with `room` free slots form a linked list: head[room] -> row -> next[row] -> ...
     head = np.full(row_length + 1, -1, np.int64)
     chain = np.empty(windows, np.int64)
     rows = 0
-    for at in order:
+    for at in order_W:
         length = lengths_W[at]
         room = length
         while room <= row_length and head[room] < 0:
