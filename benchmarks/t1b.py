@@ -1,9 +1,9 @@
 """T1b: time until validation NDCG@10 of .020 on Amazon Beauty, `sasrec` against RecTools' SASRecModel.
 
-One block of 64 dimensions and 256 negatives on both sides; RecTools' other settings are its own, ours stand in `OURS`. The
-same leave-one-out sequences (ordered by `pos`), the same full ranking over all items but the user's own, all users with a
-validation item, the same threads, each in a fresh process; the clock starts after preparation and includes compilation
-(Numba's cache is empty) and validation. One round; LONG=1 takes three, and goes on to .040.
+One block of 64 dimensions and 256 negatives on both sides; RecTools' other settings are its own, ours stand in `OURS`.
+The same leave-one-out sequences (ordered by `pos`), the same full ranking over all items but the user's own, all users
+with a validation item, the same threads, each in a fresh process; the clock starts after preparation and includes
+compilation (Numba's cache is empty) and validation. One round; LONG=1 takes three, and goes on to .040.
 """
 
 from __future__ import annotations
