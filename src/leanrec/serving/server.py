@@ -184,10 +184,17 @@ async def _run(recommender: Recommender, events: EventStore, listener: socket.so
         await asyncio.wait({serving, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         service.status = "stopping"
+        loop.set_exception_handler(_ignore_late_ends)
         server.stop()  # type: ignore[no-untyped-call]
         with suppress(TimeoutError):
             await asyncio.wait_for(serving, config.stop_seconds)
         service.batcher.close()
+
+
+def _ignore_late_ends(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Granian may end a future that the limit on stopping has already cancelled: no fault, and nothing to print."""
+    if not isinstance(context.get("exception"), asyncio.InvalidStateError):
+        loop.default_exception_handler(context)
 
 
 def _warm_up(recommender: Recommender) -> None:
