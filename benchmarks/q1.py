@@ -39,7 +39,7 @@ def run() -> Result:
     reached: dict[str, list[Measured]] = {}
     for name in TARGETS:
         for seed in SEEDS:
-            found, more = _fit(name, data, seed)
+            found, more = fit_seed(name, data, seed)
             reached.setdefault(name, []).append(found)
             rows += more
     in_time = prepare(log, order_by="pos", split="time:0.8,0.1,0.1")
@@ -50,7 +50,7 @@ def run() -> Result:
     return _result(reached, rows)
 
 
-def _fit(name: str, data: Dataset, seed: int) -> tuple[Measured, list[tuple[str, ...]]]:
+def fit_seed(name: str, data: Dataset, seed: int) -> tuple[Measured, list[tuple[str, ...]]]:
     """The measured refit model, and the table's rows for it and for the model before the refit."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
