@@ -94,11 +94,11 @@ def _train_here(folder: str, seed: str) -> None:
     """In the fresh process: fit until the last target is reached, and print the seconds to each."""
     import time
 
-    from leanrec.models import MODELS, sequential
+    from leanrec.models import MODELS, fitting
 
     data = Dataset.load(folder)
     reached: dict[float, float] = {}
-    measure = sequential.evaluate
+    measure = fitting.evaluate
 
     def watched(*arguments: object, **options: object) -> object:
         found = measure(*arguments, **options)
@@ -110,7 +110,7 @@ def _train_here(folder: str, seed: str) -> None:
             raise _Reached
         return found
 
-    sequential.evaluate = watched
+    fitting.evaluate = watched
     start = time.perf_counter()
     with contextlib.suppress(_Reached):
         MODELS["sasrec"](**OURS).fit(data, seed=int(seed))

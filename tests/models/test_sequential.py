@@ -32,6 +32,10 @@ class TestESASRec(ModelContract):
     settings: ClassVar[dict[str, Any]] = _SMALL
 
 
+def _whole(length: int) -> Packed:
+    return Packed(torch.zeros(1, length, dtype=torch.int64), torch.arange(length)[None], uniform=True)
+
+
 @pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("layers", [1, 3])
 def test_the_serving_engine_computes_what_torch_does(block: str, layers: int) -> None:
@@ -47,7 +51,7 @@ def test_the_serving_engine_computes_what_torch_does(block: str, layers: int) ->
     encoded = engine.encode(histories)
     for row, vector in zip(histories.last(12), encoded, strict=True):
         with torch.no_grad():
-            expected = net(torch.from_numpy(items[row])[None], torch.arange(len(row))[None], None)[0, -1].numpy()
+            expected = net(torch.from_numpy(items[row])[None], _whole(len(row)))[0, -1].numpy()
         np.testing.assert_allclose(vector, expected, rtol=2e-4, atol=2e-5)
     for i in range(len(histories)):
         np.testing.assert_allclose(engine.encode(histories.slice(i, i + 1))[0], encoded[i], rtol=1e-4, atol=1e-5)
@@ -61,9 +65,9 @@ def test_packed_sequences_do_not_see_each_other(block: str) -> None:
     segment, position = torch.tensor([[0, 0, 0, 1, 1, 1, 1, -1]]), torch.tensor([[0, 1, 2, 0, 1, 2, 3, 0]])
     packed = Packed(segment, position)
     with torch.no_grad():
-        together = net(vectors, packed.position_RL, packed.attention_mask())[0]
-        first = net(vectors[:, :3], torch.arange(3)[None], None)[0]
-        second = net(vectors[:, 3:7], torch.arange(4)[None], None)[0]
+        together = net(vectors, packed)[0]
+        first = net(vectors[:, :3], _whole(3))[0]
+        second = net(vectors[:, 3:7], _whole(4))[0]
     torch.testing.assert_close(together[:7], torch.cat([first, second]), rtol=1e-4, atol=1e-5)
 
 

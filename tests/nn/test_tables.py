@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from leanrec.core.errors import ConfigError
+from leanrec.nn.tables import make_table
 from leanrec.nn.tables.base import Table
 from leanrec.nn.tables.dense import OPTIMISERS, DenseTable
 
@@ -55,7 +56,7 @@ class TestDenseTable(TableContract):
         self.optimiser = optimiser
 
     def make(self, num_rows: int, dim: int) -> Table:
-        return DenseTable(num_rows, dim, optimiser=self.optimiser)
+        return make_table("dense", num_rows, dim, options={"optimiser": self.optimiser})
 
 
 def _both(
@@ -74,17 +75,17 @@ def _both(
 
 
 def test_sgd_is_torch_sgd_on_the_whole_table() -> None:
-    table = DenseTable(12, 4, optimiser="sgd")
+    table = make_table("dense", 12, 4, options={"optimiser": "sgd"})
     weight = torch.from_numpy(table.weight().copy()).requires_grad_()
     _both("sgd", torch.optim.SGD([weight], lr=0.05), weight, table, sparse=False)
 
 
 def test_lazy_adam_is_torch_sparse_adam() -> None:
-    table = DenseTable(12, 4, optimiser="lazy-adam")
+    table = make_table("dense", 12, 4, options={"optimiser": "lazy-adam"})
     weight = torch.from_numpy(table.weight().copy()).requires_grad_()
     _both("adam", torch.optim.SparseAdam([weight], lr=0.05, betas=(0.9, 0.98)), weight, table, sparse=True)
 
 
 def test_an_unknown_optimiser_is_refused_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="lazy-adam"):
-        DenseTable(2, 2, optimiser="lazy-adma")
+        make_table("dense", 2, 2, options={"optimiser": "lazy-adma"})

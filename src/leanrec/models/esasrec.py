@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from leanrec.models.sequential import SequenceModel
+from leanrec.models.sequential import TransformerModel
 
 __all__ = ["ESASRec"]
 
 
-class ESASRec(SequenceModel):
+class ESASRec(TransformerModel):
     """Gated residuals and SwiGLU in every block."""
 
     name: ClassVar[str] = "esasrec"

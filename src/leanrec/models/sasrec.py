@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from leanrec.models.sequential import SequenceModel
+from leanrec.models.sequential import TransformerModel
 
 __all__ = ["SASRec"]
 
 
-class SASRec(SequenceModel):
+class SASRec(TransformerModel):
     """Pre-normalised attention and feed-forward blocks, learned positions, the item table on both ends."""
 
     name: ClassVar[str] = "sasrec"

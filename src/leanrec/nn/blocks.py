@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from leanrec.nn.dropout import Dropout
+from leanrec.nn.packing import Packed
 
 __all__ = ["BLOCKS", "Attention", "LiGRBlock", "SASRecBlock", "Transformer"]
 
@@ -84,8 +85,9 @@ class Transformer(nn.Module):
         self.dropout = Dropout(dropout)
         nn.init.normal_(self.positions.weight, std=dim**-0.5)
 
-    def forward(self, items_RLD: Tensor, position_RL: Tensor, mask: Tensor | None) -> Tensor:
-        x_RLD = self.dropout(items_RLD * items_RLD.shape[-1] ** 0.5 + self.positions(position_RL))
+    def forward(self, items_RLD: Tensor, packed: Packed) -> Tensor:
+        x_RLD = self.dropout(items_RLD * items_RLD.shape[-1] ** 0.5 + self.positions(packed.position_RL))
+        mask = packed.attention_mask()
         for block in self.blocks:
             x_RLD = block(x_RLD, mask)
         return self.norm(x_RLD)  # type: ignore[no-any-return]

@@ -29,7 +29,11 @@ class Batch:
     targets_T: npt.NDArray[np.int32]
     uniform: bool
     negatives_n: npt.NDArray[np.int32]
+    log_expected_n: npt.NDArray[np.float32]
+    """Log of how often each negative's item is expected among the n drawn."""
     step: int
+    times_RL: npt.NDArray[np.float64] | None = None
+    """Unix seconds of the inputs' events, where the loader was given times."""
 
 
 class SequenceLoader:
@@ -38,16 +42,18 @@ class SequenceLoader:
     A prediction is one of the next `horizon` events, drawn anew every epoch: 1 is the next item; more suits data whose
     order within a basket means nothing, and lists that are judged by all that follows (PinnerFormer, arXiv:2205.04507).
     A history longer than the window is cut at a phase that changes every epoch, so all of its events are learned from.
-    Everything drawn depends on (seed, epoch, step) alone, so a run resumes at any step with the same batches.
+    Everything drawn depends on (seed, epoch, step) alone, so a run resumes at any step with the same batches. times:
+    of the events, in the layout of `sequences`, for networks that look at them.
     """
 
     def __init__(
         self, sequences: Jagged, *, max_length: int, batch_tokens: int, num_items: int, negatives: int = 0,
-        horizon: int = 1, seed: int = 0,
+        horizon: int = 1, seed: int = 0, times: Jagged | None = None,
     ) -> None:  # fmt: skip
         self.max_length, self.batch_tokens, self.seed = max_length, batch_tokens, seed
         self.num_items, self.negatives, self.horizon = num_items, negatives, horizon
         self._values = np.ascontiguousarray(sequences.values, dtype=np.int32)
+        self._times = None if times is None else times.values
         lengths = sequences.lengths
         users = np.flatnonzero(lengths >= 2)
         self._first, self._end = sequences.offsets[users], sequences.offsets[users + 1]
@@ -81,9 +87,14 @@ class SequenceLoader:
         ahead = random.integers(0, self.horizon, tokens) if self.horizon > 1 else np.zeros(tokens, np.int64)
         fill_rows(self._values, first_W, end_W, size_W, row_W, start_W, ahead, items, segment, position, slots, targets)
         negatives = random.integers(0, self.num_items, self.negatives, dtype=np.int32)
-        return Batch(
-            items, segment, position, slots, targets, tokens == rows * length == size_W[0] * rows, negatives, step
-        )
+        expected = np.full(self.negatives, np.log(max(self.negatives, 1) / self.num_items), np.float32)
+        uniform = bool(tokens == rows * length == size_W[0] * rows)
+        times = None
+        if self._times is not None:
+            times = np.zeros((rows, length), np.float64)
+            source_T = np.arange(tokens) + np.repeat(first_W - np.cumsum(size_W) + size_W, size_W)
+            times.reshape(-1)[slots] = self._times[source_T]
+        return Batch(items, segment, position, slots, targets, uniform, negatives, expected, step, times)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from step `start` on, two of them made ahead."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from leanrec.nn.packing import Packed
 from leanrec.nn.tables.base import Table
 from leanrec.training.loader import Batch
-from leanrec.training.objectives.base import Objective
+from leanrec.training.objectives.base import Objective, Predictions
 
 __all__ = ["NextItem"]
 
@@ -40,10 +40,11 @@ class NextItem:
         """Learn from one batch; its mean loss."""
         # dropout depends on (seed, step) alone, so a resumed run draws what an uninterrupted one would
         torch.manual_seed((self._seed << 32) ^ self.steps)
-        leaf, rows, inputs_RL, targets, negatives = self._look_up(batch)
+        leaf, rows, inputs_RL, targets_T, negatives_n = self._look_up(batch)
         with torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16):
             hidden_TD = self._hidden(batch, leaf.index_select(0, inputs_RL.view(-1)).view(*inputs_RL.shape, -1))
-            loss = self.objective.loss(hidden_TD, leaf, targets, negatives)
+            expected_n = torch.from_numpy(batch.log_expected_n)
+            loss = self.objective.loss(Predictions(hidden_TD, leaf, targets_T, negatives_n, expected_n))
         self.steps += 1
         lr = self._lr * min(1.0, self.steps / max(self._warmup, 1))
         self._adam.param_groups[0]["lr"] = lr
@@ -69,8 +70,9 @@ class NextItem:
         return self.table.gather(rows), rows, inputs.view(batch.items_RL.shape), targets, negatives
 
     def _hidden(self, batch: Batch, items_RLD: Tensor) -> Tensor:
-        packed = Packed(torch.from_numpy(batch.segment_RL), torch.from_numpy(batch.position_RL), batch.uniform)
-        out_RLD = self.net(items_RLD, packed.position_RL, packed.attention_mask())
+        times = None if batch.times_RL is None else torch.from_numpy(batch.times_RL)
+        packed = Packed(torch.from_numpy(batch.segment_RL), torch.from_numpy(batch.position_RL), batch.uniform, times)
+        out_RLD = self.net(items_RLD, packed)
         hidden: Tensor = out_RLD.reshape(-1, out_RLD.shape[-1])
         return hidden if batch.uniform else hidden.index_select(0, torch.from_numpy(batch.slots_T))
 

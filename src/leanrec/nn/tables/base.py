@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-__all__ = ["Table"]
+from leanrec.core.config import Config
+
+__all__ = ["Table", "TableOptions"]
+
+
+class TableOptions(Config, frozen=True, kw_only=True):
+    """What every table can be told."""
+
+    optimiser: str = "lazy-adam"
+    std: float | None = None
+    """Standard deviation of fresh values; 1 / sqrt(D)."""
+    beta1: float = 0.9
+    beta2: float = 0.98
+    eps: float = 1e-8
 
 
 class Table(ABC):
@@ -20,8 +33,13 @@ class Table(ABC):
     backward on it, and hands the gradient back. No other row is read or written.
     """
 
+    Options: ClassVar[type[TableOptions]] = TableOptions
     num_rows: int
     dim: int
+
+    @abstractmethod
+    def __init__(self, num_rows: int, dim: int, config: TableOptions, *, seed: int) -> None:
+        """Fresh rows that depend on the seed alone."""
 
     @abstractmethod
     def distinct(self, rows_S: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:

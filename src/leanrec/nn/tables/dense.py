@@ -13,7 +13,7 @@ from torch import Tensor
 from leanrec.core.errors import ConfigError
 from leanrec.core.registry import nearest
 from leanrec.kernels.rows import adagrad_rows, adam_rows, distinct_rows, gather_rows, sgd_rows
-from leanrec.nn.tables.base import Table
+from leanrec.nn.tables.base import Table, TableOptions
 
 __all__ = ["OPTIMISERS", "DenseTable"]
 
@@ -27,17 +27,15 @@ class DenseTable(Table):
     leaves the moments of untouched rows as they are (where every row is touched, as under full softmax, it is Adam).
     """
 
-    def __init__(
-        self, num_rows: int, dim: int, *, optimiser: str = "lazy-adam", seed: int = 0, std: float | None = None,
-        betas: tuple[float, float] = (0.9, 0.98), eps: float = 1e-8,
-    ) -> None:  # fmt: skip
+    def __init__(self, num_rows: int, dim: int, config: TableOptions, *, seed: int) -> None:
+        optimiser = config.optimiser
         if optimiser not in OPTIMISERS:
             raise ConfigError(f"unknown table optimiser {optimiser!r}{nearest(optimiser, list(OPTIMISERS))}")
         self.num_rows, self.dim = num_rows, dim
-        self.optimiser, self._betas, self._eps = optimiser, betas, eps
+        self.optimiser, self._betas, self._eps = optimiser, (config.beta1, config.beta2), config.eps
         generator = np.random.default_rng(seed)
         self._weight = generator.standard_normal((num_rows, dim), dtype=np.float32)
-        self._weight *= np.float32(dim**-0.5 if std is None else std)
+        self._weight *= np.float32(dim**-0.5 if config.std is None else config.std)
         moments = {"lazy-adam": ("mean", "square"), "rowwise-adagrad": ("sums",), "sgd": ()}[optimiser]
         self._moments = {
             name: np.zeros(num_rows if name == "sums" else (num_rows, dim), np.float32) for name in moments

@@ -7,7 +7,8 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from leanrec.training.objectives.base import Objective
+from leanrec.core.config import Config
+from leanrec.training.objectives.base import Objective, Predictions
 
 __all__ = ["Softmax"]
 
@@ -17,8 +18,9 @@ class Softmax(Objective):
 
     full: ClassVar[bool] = True
 
-    def __init__(self, num_items: int, negatives: int) -> None:
-        del num_items, negatives
+    def __init__(self, config: Config, num_items: int, negatives: int) -> None:
+        del config, num_items, negatives
 
-    def loss(self, hidden_TD: Tensor, leaf_UD: Tensor, targets_T: Tensor, negatives_n: Tensor) -> Tensor:
-        return F.cross_entropy((hidden_TD @ leaf_UD.T).float(), targets_T)
+    def loss(self, p: Predictions) -> Tensor:
+        loss_T = F.cross_entropy((p.hidden_TD @ p.leaf_UD.T).float(), p.targets_T, reduction="none")
+        return (loss_T if p.weight_T is None else loss_T * p.weight_T).mean()

@@ -1,0 +1,148 @@
+"""One fit of a sequence model: search on validation, refit, and the Recommender of the result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from typing import TYPE_CHECKING
+
+import torch
+
+from leanrec.core.config import to_dict
+from leanrec.core.console import say
+from leanrec.core.errors import InputError
+from leanrec.data.dataset import Dataset
+from leanrec.evaluation.evaluate import evaluate
+from leanrec.features.items import ItemAttributes
+from leanrec.index.exact import ExactIndex
+from leanrec.models.base import FitOptions
+from leanrec.models.popular import popular_fallback
+from leanrec.nn.tables import make_table
+from leanrec.runtime.recommender import Recommender
+from leanrec.runtime.sources.embedding import EmbeddingSource
+from leanrec.training.checkpoints import Progress, load_checkpoint
+from leanrec.training.loader import SequenceLoader
+from leanrec.training.objectives import make_objective
+from leanrec.training.task import NextItem
+from leanrec.training.tracking import Tracker
+from leanrec.training.trainer import Schedule, Trainer
+
+if TYPE_CHECKING:
+    from leanrec.models.sequential import SequenceConfig, SequenceModel
+
+__all__ = ["DEFAULTS_VERSION", "Fitting"]
+
+DEFAULTS_VERSION = 1
+
+
+class Fitting:
+    """One fit: a search for the number of epochs on validation, then, when asked, the refit on train + validation."""
+
+    def __init__(self, model: SequenceModel, config: SequenceConfig, data: Dataset, options: FitOptions) -> None:
+        self.model, self.name, self.config, self.data, self.options = model, model.name, config, data, options
+        self.fallback = popular_fallback(data)
+        self.attributes = None if data.attributes is None else ItemAttributes.from_frame(data.attributes)
+        text = json.dumps([self.name, to_dict(config), options.seed, options.refit, data.fingerprint], sort_keys=True)
+        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
+        self.folder = options.run / "checkpoints" if options.run else None
+
+    def run(self, tracker: Tracker) -> Recommender:
+        progress = self._stored() or Progress(fingerprint=self.fingerprint)
+        if progress.stage == "search":
+            task = self._task()
+            progress = self._search(task, progress, tracker)
+            if not self.options.refit:
+                return self.recommender(task, progress)
+            progress = Progress(
+                stage="refit", best_epoch=progress.best_epoch or progress.epoch, best_score=progress.best_score,
+                scores=progress.scores, seconds=progress.seconds, fingerprint=self.fingerprint,
+            )  # fmt: skip
+        task = self._task()
+        say(f"{self.name}: again on train + validation for {progress.best_epoch} epochs")
+        schedule = Schedule(epochs=progress.best_epoch, patience=0)
+        return self.recommender(task, self._trainer(task, schedule, progress, tracker, refit=True).run())
+
+    def _stored(self) -> Progress | None:
+        """Where an interrupted run stands, when resuming; a checkpoint of another run is refused."""
+        if not self.options.resume or self.folder is None or not (self.folder / "last.safetensors").exists():
+            return None
+        progress = load_checkpoint(self.folder / "last.safetensors")[1]
+        if progress.fingerprint != self.fingerprint:
+            raise InputError(
+                f"{self.folder} belongs to a run with another configuration, seed or data set: "
+                "use those again, or another --out"
+            )
+        return progress
+
+    def _search(self, task: NextItem, progress: Progress, tracker: Tracker) -> Progress:
+        assert self.config.epochs is not None and self.config.patience is not None, "a resolved configuration"
+        limit = self.options.time_limit
+        if limit is not None and self.options.refit:
+            limit /= 2
+        schedule = Schedule(
+            epochs=self.config.epochs, patience=self.config.patience,
+            deadline=None if limit is None else time.monotonic() + limit,
+        )  # fmt: skip
+        return self._trainer(task, schedule, progress, tracker, refit=False).run()
+
+    def _trainer(
+        self, task: NextItem, schedule: Schedule, progress: Progress, tracker: Tracker, *, refit: bool
+    ) -> Trainer:
+        config, data = self.config, self.data
+        assert config.max_length is not None and config.horizon is not None
+        loader = SequenceLoader(
+            data.train(refit), max_length=config.max_length, batch_tokens=config.batch_tokens,
+            num_items=len(data.items), negatives=0 if task.objective.full else config.negatives,
+            horizon=config.horizon, seed=self.options.seed,
+            times=data.train_times(refit) if self.model.times else None,
+        )  # fmt: skip
+
+        def validate() -> float:
+            result = evaluate(self.recommender(task, trainer.progress), data, on="valid", k=(10,), users="tune")
+            return result.rows[0].metrics["ndcg@10"]
+
+        def publish() -> None:
+            if self.options.run is not None:
+                self.recommender(task, trainer.progress).save(self.options.run / "bundle")
+
+        validated = not refit and len(data.cases("valid", users="tune").users) > 0
+        trainer = Trainer(
+            task, loader, schedule, progress, validate=validate if validated else None, folder=self.folder,
+            tracker=tracker, on_best=publish,
+        )  # fmt: skip
+        if self.options.resume and trainer.resume():
+            say(f"{self.name}: resuming {progress.stage} at epoch {progress.epoch + 1}, step {progress.step + 1}")
+        return trainer
+
+    def _task(self) -> NextItem:
+        """A fresh network and table; both depend on the seed alone."""
+        config, seed, items = self.config, self.options.seed, len(self.data.items)
+        assert config.warmup is not None
+        torch.manual_seed(seed)
+        return NextItem(
+            self.model.network(config),
+            make_table(config.table, items, config.dim, seed=seed, options=config.table_options),
+            make_objective(config.objective, config.objective_options, items, config.negatives),
+            lr=config.lr, warmup=config.warmup, weight_decay=config.weight_decay, clip=config.clip,
+            bfloat16=config.precision == "bfloat16", seed=seed,
+        )  # fmt: skip
+
+    def recommender(self, task: NextItem, progress: Progress) -> Recommender:
+        """The task as it stands, ready to answer; its arrays are views of the task's."""
+        items_ND = task.table.weight()
+        engine = self.model.engine(self.config, task.weights(), items_ND)
+        return Recommender(
+            EmbeddingSource(self.name, engine, ExactIndex.build(items_ND)),
+            self.data.items,
+            repeats=self.data.protocol.repeats,
+            fallback=self.fallback,
+            attributes=self.attributes,
+            card={
+                "model": self.name, "config": to_dict(self.config), "defaults": DEFAULTS_VERSION,
+                "seed": self.options.seed,
+                "epochs": progress.epoch, "best_epoch": progress.best_epoch, "validation": progress.scores,
+                "refit": progress.stage == "refit",
+            },
+            lineage={"dataset": self.data.fingerprint, "name": self.data.name},
+        )  # fmt: skip
