@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -29,6 +30,12 @@ class FitOptions:
     resume: bool = False
     time_limit: float | None = None
     """Seconds of training after which the best so far is kept."""
+    metric: str = "ndcg@10"
+    """What validation measures."""
+    on_score: Callable[[int, float], None] | None = None
+    """Told the epoch and its score after each validation; what it raises ends the fit."""
+    track: tuple[str, ...] = ("tensorboard",)
+    """Trackers that a run with a folder writes to, see training.tracking."""
 
 
 class Model(ABC, Generic[C]):

@@ -14,6 +14,7 @@ from leanrec.core.console import say
 from leanrec.core.errors import InputError
 from leanrec.data.dataset import Dataset
 from leanrec.evaluation.evaluate import evaluate
+from leanrec.evaluation.metrics import parse_metric
 from leanrec.features.items import ItemAttributes
 from leanrec.index.exact import ExactIndex
 from leanrec.models.base import FitOptions
@@ -98,9 +99,14 @@ class Fitting:
             times=data.train_times(refit) if self.model.times else None,
         )  # fmt: skip
 
+        metric = parse_metric(self.options.metric)
+
         def validate() -> float:
-            result = evaluate(self.recommender(task, trainer.progress), data, on="valid", k=(10,), users="tune")
-            return result.rows[0].metrics["ndcg@10"]
+            result = evaluate(self.recommender(task, trainer.progress), data, on="valid", k=(metric.k,), users="tune")
+            score = result.rows[0].metrics[str(metric)]
+            if self.options.on_score is not None:
+                self.options.on_score(trainer.progress.epoch, score)
+            return score
 
         def publish() -> None:
             if self.options.run is not None:

@@ -22,7 +22,7 @@ from leanrec.runtime.base import Engine
 from leanrec.runtime.engines.transformer import TransformerEngine, TransformerShape
 from leanrec.runtime.recommender import Recommender
 from leanrec.training.precision import use_bfloat16
-from leanrec.training.tracking import Tracker
+from leanrec.training.tracking import open_trackers
 
 __all__ = ["SequenceConfig", "SequenceModel", "TransformerModel"]
 
@@ -113,7 +113,8 @@ class SequenceModel(Model[SequenceConfig]):
         config = self.resolve(data)
         say(f"{self.name} (defaults {DEFAULTS_VERSION}): " + " ".join(f"{k}={v}" for k, v in to_dict(config).items()))
         fitting = Fitting(self, config, data, options)
-        with Tracker(options.run / "tensorboard" if options.run else None) as tracker:
+        with open_trackers(options.track, options.run, self.name) as tracker:
+            tracker.params({**to_dict(config), "seed": options.seed})
             return fitting.run(tracker)
 
 
