@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from leanrec.cli.options import DataFolder, Flag, Json, Seconds, Settings
+from leanrec.cli.options import DataFolder, Flag, Json, Seconds, Settings, Texts
 from leanrec.cli.output import emit
 
 __all__ = ["train"]
@@ -22,6 +22,8 @@ def train(
     time: Seconds = None,
     refit: Flag = False,
     resume: Flag = False,
+    metric: str = "ndcg@10",
+    track: Texts = ("tensorboard",),
     json: Json = False,
 ) -> int:
     """Train a model; the run folder holds its bundle, complete at every best checkpoint.
@@ -35,6 +37,8 @@ def train(
         time: Stop after this much training and keep the best so far, for instance 30min.
         refit: After training, train again on train and validation for as long as validation found best.
         resume: Go on with the interrupted run in --out.
+        metric: What validation measures, on the users that tune.
+        track: Where the figures of the run go: tensorboard (the default), mlflow, wandb.
     """
     from leanrec.core.config import load_toml, parse_overrides
     from leanrec.jobs.train import TrainJob
@@ -49,6 +53,8 @@ def train(
         time_limit=time,
         refit=refit,
         resume=resume,
+        metric=metric,
+        track=track,
     )
     recommender = carry_out(job)
     found = {"run": str(out), "bundle": recommender.id, "model": model, "card": dict(recommender.card)}

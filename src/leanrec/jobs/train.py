@@ -13,6 +13,7 @@ from leanrec.core.console import say, step
 from leanrec.core.errors import InputError
 from leanrec.core.files import atomic_write
 from leanrec.data.dataset import Dataset
+from leanrec.evaluation.metrics import parse_metric
 from leanrec.events.history import FolderHistory
 from leanrec.jobs.doctor import package_versions
 from leanrec.models import MODELS
@@ -21,7 +22,9 @@ from leanrec.runtime.recommender import Recommender
 
 __all__ = ["TrainJob", "fit_into", "train"]
 
-_OURS = ("bundle", "history", "checkpoints", "tensorboard", "run.json")
+_OURS = (
+    "bundle", "history", "checkpoints", "tensorboard", "mlflow", "mlflow.db", "mlflow.run", "wandb", "profile", "run.json",
+)  # fmt: skip
 
 
 class TrainJob(Config, frozen=True, kw_only=True):
@@ -36,11 +39,16 @@ class TrainJob(Config, frozen=True, kw_only=True):
     """Seconds."""
     refit: bool = False
     resume: bool = False
+    metric: str = "ndcg@10"
+    """What validation measures."""
+    track: tuple[str, ...] = ("tensorboard",)
+    """Where the figures of the run go, see training.tracking."""
 
 
 def train(job: TrainJob) -> Recommender:
     """Fit the model into the run folder `job.out`; the run can be resumed after any interruption."""
-    MODELS[job.model](**job.settings)  # refuses an unknown model or setting before the data is touched
+    MODELS[job.model](**job.settings)  # refuses an unknown model, setting or metric before the data is touched
+    parse_metric(job.metric)
     data = Dataset.load(job.data)
     return fit_into(job, data)
 
@@ -50,7 +58,10 @@ def fit_into(job: TrainJob, data: Dataset) -> Recommender:
     run = Path(job.out)
     _open_run(run, job, data)
     model = MODELS[job.model](**job.settings)
-    options = FitOptions(seed=job.seed, refit=job.refit, run=run, resume=job.resume, time_limit=job.time_limit)
+    options = FitOptions(
+        seed=job.seed, refit=job.refit, run=run, resume=job.resume, time_limit=job.time_limit, metric=job.metric,
+        track=job.track,
+    )  # fmt: skip
     with step(f"training {job.model} on {data.name}"):
         recommender = model.fit_with(data, options)
         FolderHistory.save(run / "history", data.users, data.items, data.known("test"))
