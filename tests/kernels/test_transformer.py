@@ -10,15 +10,28 @@ from leanrec.kernels import transformer as loops
 
 @pytest.mark.parametrize("lengths", [[1], [3, 1, 7], [20, 50]])
 @pytest.mark.parametrize("heads", [1, 2, 4])
-def test_attention_sees_its_own_past_alone(lengths: list[int], heads: int) -> None:
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention_sees_its_own_sequence_alone(lengths: list[int], heads: int, causal: bool) -> None:
     random = np.random.default_rng(0)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     qkv = random.standard_normal((offsets[-1], 48), dtype=np.float32)
-    expected = loops.attend_reference(qkv, offsets, heads)
-    np.testing.assert_allclose(loops.attend(qkv, offsets, heads), expected, rtol=1e-4, atol=1e-6)
+    expected = loops.attend_reference(qkv, offsets, heads, causal)
+    np.testing.assert_allclose(loops.attend(qkv, offsets, heads, causal), expected, rtol=1e-4, atol=1e-6)
     ends = offsets[1:] - 1
     last = loops.attend_last(qkv[ends, :16], qkv[:, 16:], offsets, heads)
     np.testing.assert_allclose(last, expected[ends], rtol=1e-4, atol=1e-6)
+
+
+def test_rotation() -> None:
+    random = np.random.default_rng(3)
+    x = random.standard_normal((9, 24), dtype=np.float32)
+    angle = random.uniform(-3, 3, (5, 4)).astype(np.float32)
+    position = random.integers(0, 5, 9)
+    expected, kept = x.copy(), x[:, 16:].copy()
+    loops.rotate_reference(expected, position, 2, np.cos(angle), np.sin(angle))
+    loops.rotate(x, position, 2, np.cos(angle), np.sin(angle))
+    np.testing.assert_allclose(x, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(x[:, 16:], kept)
 
 
 def test_layer_norm() -> None:

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from leanrec.kernels.jit import jit_fast, jit_fast_inline
 
 __all__ = [
-    "attend", "attend_last", "attend_reference", "gated_add", "layer_norm", "layer_norm_reference", "relu", "swiglu",
+    "attend", "attend_last", "attend_reference", "gated_add", "layer_norm", "layer_norm_reference", "relu", "rotate",
+    "rotate_reference", "swiglu",
 ]  # fmt: skip
 
 F32 = npt.NDArray[np.float32]
@@ -73,15 +74,16 @@ def _attend_one(q_D: F32, k_TD: F32, v_TD: F32, low: int, high: int, dim: int, h
 
 
 @jit_fast
-def attend(qkv_TE: F32, offsets: I64, heads: int) -> F32:
-    """Causal attention inside each sequence. qkv_TE: (T, 3 D) queries, keys and values side by side. Returns (T, D)."""
+def attend(qkv_TE: F32, offsets: I64, heads: int, causal: bool) -> F32:
+    """(T, D) attention inside each sequence, to the past alone when `causal`. qkv_TE: (T, 3 D), side by side."""
     tokens, dim = qkv_TE.shape[0], qkv_TE.shape[1] // 3
     out = np.empty((tokens, dim), np.float32)
     k, v = qkv_TE[:, dim : 2 * dim], qkv_TE[:, 2 * dim :]
     w = np.empty(max(1, np.max(offsets[1:] - offsets[:-1])), np.float32)
     for s in range(len(offsets) - 1):
         for t in range(offsets[s], offsets[s + 1]):
-            _attend_one(qkv_TE[t, :dim], k, v, offsets[s], t + 1, dim, heads, w, out[t])
+            high = t + 1 if causal else offsets[s + 1]
+            _attend_one(qkv_TE[t, :dim], k, v, offsets[s], high, dim, heads, w, out[t])
     return out
 
 
@@ -97,18 +99,41 @@ def attend_last(q_BD: F32, kv_TE: F32, offsets: I64, heads: int) -> F32:
     return out
 
 
-def attend_reference(qkv_TE: F32, offsets: I64, heads: int) -> F32:
+def attend_reference(qkv_TE: F32, offsets: I64, heads: int, causal: bool) -> F32:
     dim = qkv_TE.shape[1] // 3
     size = dim // heads
     out = np.empty((len(qkv_TE), dim), np.float32)
     for low, high in itertools.pairwise(offsets):
         q, k, v = (qkv_TE[low:high, i * dim : (i + 1) * dim].reshape(-1, heads, size) for i in range(3))
         logits = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(size)
-        logits[:, ~np.tri(high - low, dtype=np.bool_)] = -np.inf
+        if causal:
+            logits[:, ~np.tri(high - low, dtype=np.bool_)] = -np.inf
         weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
         out[low:high] = np.einsum("hqk,khd->qhd", weights, v).reshape(high - low, dim)
     return out
+
+
+@jit_fast
+def rotate(x_TE: F32, position_T: I64, heads: int, cos_PW: F32, sin_PW: F32) -> None:
+    """Turn the first `heads` heads of each row by its position's angles, in place; W pairs (i, i + W) a head."""
+    width = cos_PW.shape[1]
+    for t in range(len(x_TE)):
+        p = position_T[t]
+        for h in range(heads):
+            at = 2 * h * width
+            for i in range(width):
+                low, high = x_TE[t, at + i], x_TE[t, at + width + i]
+                x_TE[t, at + i] = low * cos_PW[p, i] - high * sin_PW[p, i]
+                x_TE[t, at + width + i] = low * sin_PW[p, i] + high * cos_PW[p, i]
+
+
+def rotate_reference(x_TE: F32, position_T: I64, heads: int, cos_PW: F32, sin_PW: F32) -> None:
+    turn_TW = cos_PW[position_T] + 1j * sin_PW[position_T]
+    for h in range(heads):
+        low, high = np.split(x_TE[:, 2 * h * cos_PW.shape[1] : 2 * (h + 1) * cos_PW.shape[1]], 2, axis=1)
+        turned = (low + 1j * high) * turn_TW
+        low[:], high[:] = turned.real, turned.imag
 
 
 @jit_fast

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from leanrec.core.config import to_dict
@@ -25,7 +26,7 @@ from leanrec.runtime.sources.embedding import EmbeddingSource
 from leanrec.training.checkpoints import Progress, load_checkpoint
 from leanrec.training.loader import SequenceLoader
 from leanrec.training.objectives import make_objective
-from leanrec.training.task import NextItem
+from leanrec.training.task import NextItem, StepOptions
 from leanrec.training.tracking import Tracker
 from leanrec.training.trainer import Schedule, Trainer
 
@@ -40,7 +41,7 @@ DEFAULTS_VERSION = 1
 class Fitting:
     """One fit: a search for the number of epochs on validation, then, when asked, the refit on train + validation."""
 
-    def __init__(self, model: SequenceModel, config: SequenceConfig, data: Dataset, options: FitOptions) -> None:
+    def __init__(self, model: SequenceModel[Any], config: SequenceConfig, data: Dataset, options: FitOptions) -> None:
         self.model, self.name, self.config, self.data, self.options = model, model.name, config, data, options
         self.fallback = popular_fallback(data)
         self.attributes = None if data.attributes is None else ItemAttributes.from_frame(data.attributes)
@@ -124,19 +125,25 @@ class Fitting:
     def _task(self) -> NextItem:
         """A fresh network and table; both depend on the seed alone."""
         config, seed, items = self.config, self.options.seed, len(self.data.items)
-        assert config.warmup is not None
+        assert config.warmup is not None and config.epochs is not None
         torch.manual_seed(seed)
+        predictions = int(np.maximum(self.data.train().lengths - 1, 0).sum())
+        options = StepOptions(
+            lr=config.lr, warmup=config.warmup, schedule=config.schedule,
+            total_steps=config.epochs * -(-predictions // config.batch_tokens), weight_decay=config.weight_decay,
+            clip=config.clip, accumulate=config.accumulate, ema=config.ema, precision=config.precision,
+            device=config.device, seed=seed,
+        )  # fmt: skip
         return NextItem(
             self.model.network(config),
             make_table(config.table, items, config.dim, seed=seed, options=config.table_options),
             make_objective(config.objective, config.objective_options, items, config.negatives),
-            lr=config.lr, warmup=config.warmup, weight_decay=config.weight_decay, clip=config.clip,
-            bfloat16=config.precision == "bfloat16", seed=seed,
-        )  # fmt: skip
+            options,
+        )
 
     def recommender(self, task: NextItem, progress: Progress) -> Recommender:
         """The task as it stands, ready to answer; its arrays are views of the task's."""
-        items_ND = task.table.weight()
+        items_ND = task.items()
         engine = self.model.engine(self.config, task.weights(), items_ND)
         return Recommender(
             EmbeddingSource(self.name, engine, ExactIndex.build(items_ND)),

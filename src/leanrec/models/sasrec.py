@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from leanrec.models.sequential import TransformerModel
+from leanrec.models.transformer import TransformerModel
 
 __all__ = ["SASRec"]
 

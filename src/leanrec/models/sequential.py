@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 import numpy as np
@@ -13,29 +13,24 @@ from torch import nn
 
 from leanrec.core.config import Config, to_dict
 from leanrec.core.console import say
-from leanrec.core.errors import ConfigError, InputError
+from leanrec.core.errors import InputError
 from leanrec.data.dataset import Dataset
 from leanrec.models.base import FitOptions, Model
 from leanrec.models.fitting import DEFAULTS_VERSION, Fitting
-from leanrec.nn.blocks import Transformer
 from leanrec.runtime.base import Engine
-from leanrec.runtime.engines.transformer import TransformerEngine, TransformerShape
 from leanrec.runtime.recommender import Recommender
-from leanrec.training.precision import use_bfloat16
+from leanrec.training.precision import choose_device, choose_precision
+from leanrec.training.schedules import check_schedule
 from leanrec.training.tracking import open_trackers
 
-__all__ = ["SequenceConfig", "SequenceModel", "TransformerModel"]
+__all__ = ["SequenceConfig", "SequenceModel"]
 
 
 class SequenceConfig(Config, frozen=True, kw_only=True):
-    """Settings of a sequence transformer. What is None is chosen from the data (rule version 1) and printed."""
+    """Settings that every sequence model has. What is None is chosen from the data (rule version 1) and printed."""
 
     dim: int = 64
     """Width D of item vectors and hidden states."""
-    layers: int = 2
-    heads: int = 2
-    hidden: int | None = None
-    """Width of the feed-forward layer; 4 D."""
     max_length: int | None = None
     """Window: the last events that are looked at; covers nine users in ten, 20 to 100."""
     dropout: float = 0.3
@@ -48,43 +43,59 @@ class SequenceConfig(Config, frozen=True, kw_only=True):
     warmup: int | None = None
     """Steps over which the learning rate rises; an epoch's, at most 100."""
     weight_decay: float = 0.0
+    schedule: str = "constant"
+    """How the learning rate moves after the rise: constant, linear, cosine or inverse-sqrt (training/schedules.py)."""
     clip: float = 0.0
-    """Largest norm of the dense gradient; 0 leaves it as it is."""
+    """Largest norm of the gradient; 0 leaves it as it is."""
+    ema: float = 0.0
+    """Decay of the moving average of the weights that is validated and kept; 0 is off."""
     batch_tokens: int = 1024
     """Predictions a step."""
+    accumulate: int = 1
+    """Parts that a step's batch is computed in, one after the other: less memory for the same step."""
     epochs: int | None = None
     """At most; by default as many as make about 20 million predictions, 3 to 300."""
     patience: int | None = None
     """Epochs without a better validation score before training stops; a tenth of the epochs, at least 3."""
     precision: str = "auto"
-    """`float32`, `bfloat16` (autocast) or `auto`: bfloat16 where the processor has it and the width makes it pay."""
+    """`float32`, `bfloat16`, `float16` (autocast) or `auto`: bfloat16 where the device has it and the width pays."""
+    device: str = "auto"
+    """Where the network trains: `cpu`, `cuda`, or `auto`: a GPU when there is one."""
     table: str = "dense"
     """Kind of the item table, see nn.tables."""
     table_options: dict[str, Any] = msgspec.field(default_factory=dict)
     objective_options: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-class SequenceModel(Model[SequenceConfig]):
+C = TypeVar("C", bound=SequenceConfig)
+
+
+class SequenceModel(Model[C]):
     """A network that predicts what comes next at every position of a history.
 
-    Subclasses say which network trains and which engine, given its arrays, computes the same without torch.
+    Subclasses say which network trains and which engine, given its arrays, computes the same without torch. C: the
+    subclass's configuration.
     """
 
     Config = SequenceConfig
     times: ClassVar[bool] = False
     """Whether the network looks at the times of the events (where the data has them)."""
+    masked: ClassVar[bool] = False
+    """Whether it learns to fill in hidden events (cloze) instead of what comes next; its `mask_D` stands for them."""
 
     @abstractmethod
-    def network(self, config: SequenceConfig) -> nn.Module:
+    def settle(self, config: C) -> C:
+        """The configuration with what this network alone derives or refuses; its width and window are known."""
+
+    @abstractmethod
+    def network(self, config: C) -> nn.Module:
         """Fresh; called as `net(items_RLD, packed)`, gives (R, L, D)."""
 
     @abstractmethod
-    def engine(
-        self, config: SequenceConfig, tensors: Mapping[str, npt.NDArray[Any]], items_ND: npt.NDArray[np.float32]
-    ) -> Engine:
+    def engine(self, config: C, tensors: Mapping[str, npt.NDArray[Any]], items_ND: npt.NDArray[np.float32]) -> Engine:
         """What serves, from the network's arrays by name."""
 
-    def resolve(self, data: Dataset) -> SequenceConfig:
+    def resolve(self, data: Dataset) -> C:
         """The configuration with every None replaced from the data's size and shape."""
         config = self.config
         lengths = data.train().lengths
@@ -94,20 +105,20 @@ class SequenceModel(Model[SequenceConfig]):
         predictions = int((lengths - 1).sum())
         ninth = int(-(-sorted(lengths.tolist())[int(0.9 * (len(lengths) - 1))] // 10) * 10)
         epochs = config.epochs or max(3, min(300, 20_000_000 // predictions))
+        check_schedule(config.schedule)
+        device = choose_device(config.device)
         filled = msgspec.structs.replace(
             config,
-            hidden=config.hidden or 4 * config.dim,
             max_length=config.max_length or max(20, min(100, ninth)),
             epochs=epochs,
             patience=config.patience or max(3, epochs // 10),
             warmup=min(100, predictions // config.batch_tokens) if config.warmup is None else config.warmup,
             negatives=min(config.negatives, len(data.items)),
             horizon=config.horizon or _targets_a_user(data),
-            precision="bfloat16" if use_bfloat16(config.precision, config.dim) else "float32",
+            device=device,
+            precision=choose_precision(config.precision, config.dim, device),
         )
-        if filled.dim % filled.heads:
-            raise ConfigError(f"{self.name}: dim={filled.dim} is not a multiple of heads={filled.heads}")
-        return filled
+        return self.settle(filled)
 
     def fit_with(self, data: Dataset, options: FitOptions) -> Recommender:
         config = self.resolve(data)
@@ -116,28 +127,6 @@ class SequenceModel(Model[SequenceConfig]):
         with open_trackers(options.track, options.run, self.name) as tracker:
             tracker.params({**to_dict(config), "seed": options.seed})
             return fitting.run(tracker)
-
-
-class TransformerModel(SequenceModel):
-    """A causal transformer; subclasses name its block."""
-
-    block: ClassVar[str]
-
-    def network(self, config: SequenceConfig) -> nn.Module:
-        assert config.hidden is not None and config.max_length is not None, "a resolved configuration"
-        return Transformer(
-            block=self.block, dim=config.dim, layers=config.layers, heads=config.heads, hidden=config.hidden,
-            max_length=config.max_length, dropout=config.dropout,
-        )  # fmt: skip
-
-    def engine(
-        self, config: SequenceConfig, tensors: Mapping[str, npt.NDArray[Any]], items_ND: npt.NDArray[np.float32]
-    ) -> Engine:
-        assert config.max_length is not None, "a resolved configuration"
-        shape = TransformerShape(
-            block=self.block, dim=config.dim, layers=config.layers, heads=config.heads, max_length=config.max_length
-        )
-        return TransformerEngine(shape, tensors, items_ND)
 
 
 def _targets_a_user(data: Dataset) -> int:

@@ -3,6 +3,6 @@
 from leanrec.nn.blocks.attention import Attention, Seen
 from leanrec.nn.blocks.ligr import LiGRBlock
 from leanrec.nn.blocks.sasrec import SASRecBlock
-from leanrec.nn.blocks.transformer import BLOCKS, Transformer
+from leanrec.nn.blocks.transformer import BLOCKS, Positions, Transformer
 
-__all__ = ["BLOCKS", "Attention", "LiGRBlock", "SASRecBlock", "Seen", "Transformer"]
+__all__ = ["BLOCKS", "Attention", "LiGRBlock", "Positions", "SASRecBlock", "Seen", "Transformer"]

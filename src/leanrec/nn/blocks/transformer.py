@@ -24,7 +24,7 @@ Positions = Literal["learned", "rotary", "none"]
 class Transformer(nn.Module):
     """Item vectors of packed sequences in, one vector a slot out; a slot knows only its own past.
 
-    positions: `learned` vectors, counted from the start of the window; `rotary`, which tell how far apart two events are
+    positions: `learned` vectors, counted from the start of the window; `rotary`, which tell how far apart events are
     and nothing else; or `none`. bidirectional: a slot knows its whole sequence, and `mask_D` is the input vector of a
     hidden item. checkpoint: activations inside a block are computed again in the backward pass instead of kept.
     """
