@@ -33,7 +33,7 @@ def test_adam_rows_match_the_reference() -> None:
     table, picked, grad = _case(0)
     states = [[table.copy(), np.zeros_like(table), np.zeros_like(table)] for _ in range(2)]
     for step in (1, 2, 3):
-        rows.adam_rows(*states[0], picked, grad, 0.01, 0.9, 0.98, 1e-8, step)
+        rows.adam_rows(states[0][0], picked, *states[0][1:], picked, grad, 0.01, 0.9, 0.98, 1e-8, step)
         rows.adam_rows_reference(*states[1], picked, grad, 0.01, 0.9, 0.98, 1e-8, step)
     for fast, plain in zip(*states, strict=True):
         np.testing.assert_allclose(fast, plain, rtol=1e-5, atol=1e-6)
@@ -43,7 +43,7 @@ def test_adagrad_rows_match_the_reference() -> None:
     table, picked, grad = _case(1)
     fast, plain = (table.copy(), np.zeros(30, np.float32)), (table.copy(), np.zeros(30, np.float32))
     for _ in range(3):
-        rows.adagrad_rows(*fast, picked, grad, 0.1, 1e-8)
+        rows.adagrad_rows(fast[0], picked, fast[1], picked, grad, 0.1, 1e-8)
         rows.adagrad_rows_reference(*plain, picked, grad, 0.1, 1e-8)
     np.testing.assert_allclose(fast[0], plain[0], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(fast[1], plain[1], rtol=1e-5)

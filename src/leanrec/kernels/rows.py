@@ -8,7 +8,8 @@ import numpy.typing as npt
 from leanrec.kernels.jit import jit
 
 __all__ = [
-    "adagrad_rows", "adagrad_rows_reference", "adam_rows", "adam_rows_reference", "distinct_rows",
+    "adagrad_rows", "adagrad_rows_reference", "adam_rows", "adam_rows_reference", "average_rows",
+    "average_rows_reference", "distinct_rows",
     "distinct_rows_reference", "gather_rows", "sgd_rows",
 ]  # fmt: skip
 
@@ -56,28 +57,28 @@ def gather_rows(table_ND: F32, rows_U: I32, out_UD: F32) -> None:
 
 
 @jit
-def sgd_rows(table_ND: F32, rows_U: I32, grad_UD: F32, lr: float) -> None:
-    """table[rows] -= lr * grad; rows distinct."""
+def sgd_rows(table_MD: F32, at_U: I32, grad_UD: F32, lr: float) -> None:
+    """table[at] -= lr * grad; places distinct."""
     rate = np.float32(lr)
-    for u in range(len(rows_U)):
-        row = rows_U[u]
-        for d in range(table_ND.shape[1]):
-            table_ND[row, d] -= rate * grad_UD[u, d]
+    for u in range(len(at_U)):
+        at = at_U[u]
+        for d in range(table_MD.shape[1]):
+            table_MD[at, d] -= rate * grad_UD[u, d]
 
 
 @jit
-def adagrad_rows(table_ND: F32, sums_N: F32, rows_U: I32, grad_UD: F32, lr: float, eps: float) -> None:
-    """Row-wise Adagrad: one accumulator a row, the mean square of its gradients (DLRM's optimiser; exact by rows)."""
-    dim = table_ND.shape[1]
+def adagrad_rows(table_MD: F32, at_U: I32, sums_N: F32, rows_U: I32, grad_UD: F32, lr: float, eps: float) -> None:
+    """Row-wise Adagrad: one accumulator a row, the mean square of its gradients; values stand at table[at]."""
+    dim = table_MD.shape[1]
     for u in range(len(rows_U)):
-        row = rows_U[u]
+        at, row = at_U[u], rows_U[u]
         square = np.float32(0.0)
         for d in range(dim):
             square += grad_UD[u, d] * grad_UD[u, d]
         sums_N[row] += square / np.float32(dim)
         rate = np.float32(lr) / (np.sqrt(sums_N[row]) + np.float32(eps))
         for d in range(dim):
-            table_ND[row, d] -= rate * grad_UD[u, d]
+            table_MD[at, d] -= rate * grad_UD[u, d]
 
 
 def adagrad_rows_reference(table_ND: F32, sums_N: F32, rows_U: I32, grad_UD: F32, lr: float, eps: float) -> None:
@@ -87,23 +88,23 @@ def adagrad_rows_reference(table_ND: F32, sums_N: F32, rows_U: I32, grad_UD: F32
 
 @jit
 def adam_rows(
-    table_ND: F32, mean_ND: F32, square_ND: F32, rows_U: I32, grad_UD: F32,
+    table_MD: F32, at_U: I32, mean_ND: F32, square_ND: F32, rows_U: I32, grad_UD: F32,
     lr: float, beta1: float, beta2: float, eps: float, step: int,
 ) -> None:  # fmt: skip
-    """Adam on the touched rows only, bias corrected by the global step (as torch.optim.SparseAdam)."""
+    """Adam on the touched rows only, bias corrected by the global step; values stand at table[at]."""
     b1, b2 = np.float32(beta1), np.float32(beta2)
     c1, c2 = np.float32(1.0 - beta1), np.float32(1.0 - beta2)
     rate = np.float32(lr * np.sqrt(1.0 - beta2**step) / (1.0 - beta1**step))
     small = np.float32(eps)
     for u in range(len(rows_U)):
-        row = rows_U[u]
-        for d in range(table_ND.shape[1]):
+        at, row = at_U[u], rows_U[u]
+        for d in range(table_MD.shape[1]):
             g = grad_UD[u, d]
             m = b1 * mean_ND[row, d] + c1 * g
             v = b2 * square_ND[row, d] + c2 * g * g
             mean_ND[row, d] = m
             square_ND[row, d] = v
-            table_ND[row, d] -= rate * m / (np.sqrt(v) + small)
+            table_MD[at, d] -= rate * m / (np.sqrt(v) + small)
 
 
 def adam_rows_reference(
@@ -114,3 +115,24 @@ def adam_rows_reference(
     square_ND[rows_U] = beta2 * square_ND[rows_U] + (1 - beta2) * grad_UD**2
     rate = lr * np.sqrt(1 - beta2**step) / (1 - beta1**step)
     table_ND[rows_U] -= rate * mean_ND[rows_U] / (np.sqrt(square_ND[rows_U]) + eps)
+
+
+@jit
+def average_rows(
+    average_ND: F32, seen_N: npt.NDArray[np.int64], table_ND: F32, rows_U: I32, decay: float, step: int
+) -> None:
+    """Moving averages of rows that have kept their value since step seen[row], brought to `step`; seen[row] = step."""
+    for u in range(len(rows_U)):
+        row = rows_U[u]
+        kept = np.float32(decay ** float(step - seen_N[row]))
+        seen_N[row] = step
+        for d in range(table_ND.shape[1]):
+            average_ND[row, d] = table_ND[row, d] + kept * (average_ND[row, d] - table_ND[row, d])
+
+
+def average_rows_reference(
+    average_ND: F32, seen_N: npt.NDArray[np.int64], table_ND: F32, rows_U: I32, decay: float, step: int
+) -> None:
+    kept_U1 = (decay ** (step - seen_N[rows_U]).astype(np.float64))[:, None].astype(np.float32)
+    average_ND[rows_U] = table_ND[rows_U] + kept_U1 * (average_ND[rows_U] - table_ND[rows_U])
+    seen_N[rows_U] = step

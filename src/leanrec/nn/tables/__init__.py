@@ -1,11 +1,13 @@
 """Tables of row vectors and the optimisers that touch only the rows of a batch, chosen by name from `TABLES`."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from leanrec.core.config import build
+from leanrec.core.jagged import Jagged
 from leanrec.core.registry import Entry, Registry
-from leanrec.nn.tables.base import Table, TableOptions
+from leanrec.nn.tables.base import ArrangedTable, Table, TableOptions
 
 __all__ = ["TABLES", "Table", "TableOptions", "make_table"]
 
@@ -15,7 +17,19 @@ TABLES: Registry[Table] = Registry(
 )
 
 
-def make_table(name: str, num_rows: int, dim: int, *, seed: int = 0, options: Mapping[str, Any] | None = None) -> Table:
-    """The table of that name with fresh rows; an option it does not have is a ConfigError naming the nearest."""
-    kind = TABLES[name]
-    return kind(num_rows, dim, build(kind.Options, options or {}, where=f"table {name}"), seed=seed)
+def make_table(
+    name: str, num_rows: int, dim: int, *, seed: int = 0, options: Mapping[str, Any] | None = None,
+    sequences: Jagged | None = None, folder: Path | None = None,
+) -> Table:  # fmt: skip
+    """The table of that name with fresh rows; an option it does not have is a ConfigError naming the nearest.
+
+    sequences: the users' item rows, for a table whose layout is taken from the data. folder: where a table on disk
+    keeps its files if its options do not say.
+    """
+    kind, options = TABLES[name], dict(options or {})
+    if folder is not None and "folder" in kind.Options.__struct_fields__:
+        options.setdefault("folder", str(folder))
+    table = kind(num_rows, dim, build(kind.Options, options, where=f"table {name}"), seed=seed)
+    if sequences is not None and isinstance(table, ArrangedTable):
+        table.arrange(sequences)
+    return table

@@ -10,70 +10,55 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from leanrec.core.errors import ConfigError
-from leanrec.core.registry import nearest
-from leanrec.kernels.rows import adagrad_rows, adam_rows, distinct_rows, gather_rows, sgd_rows
-from leanrec.nn.tables.base import Table, TableOptions
+from leanrec.kernels.fresh import fresh_range
+from leanrec.kernels.rows import gather_rows
+from leanrec.nn.tables.base import MemoryTable, Rows, State, TableOptions
+from leanrec.nn.tables.optimisers import make_optimiser
 
-__all__ = ["OPTIMISERS", "DenseTable"]
-
-OPTIMISERS = ("lazy-adam", "rowwise-adagrad", "sgd")
+__all__ = ["DenseTable"]
 
 
-class DenseTable(Table):
-    """Rows in one float32 array.
-
-    optimiser: `sgd` and `rowwise-adagrad` give exactly what updating the whole table would; `lazy-adam` does not, it
-    leaves the moments of untouched rows as they are (where every row is touched, as under full softmax, it is Adam).
-    """
+class DenseTable(MemoryTable):
+    """Rows in one float32 array, the optimiser's state in others."""
 
     def __init__(self, num_rows: int, dim: int, config: TableOptions, *, seed: int) -> None:
-        optimiser = config.optimiser
-        if optimiser not in OPTIMISERS:
-            raise ConfigError(f"unknown table optimiser {optimiser!r}{nearest(optimiser, list(OPTIMISERS))}")
-        self.num_rows, self.dim = num_rows, dim
-        self.optimiser, self._betas, self._eps = optimiser, (config.beta1, config.beta2), config.eps
-        generator = np.random.default_rng(seed)
-        self._weight = generator.standard_normal((num_rows, dim), dtype=np.float32)
-        self._weight *= np.float32(dim**-0.5 if config.std is None else config.std)
-        moments = {"lazy-adam": ("mean", "square"), "rowwise-adagrad": ("sums",), "sgd": ()}[optimiser]
-        self._moments = {
-            name: np.zeros(num_rows if name == "sums" else (num_rows, dim), np.float32) for name in moments
-        }
-        self._step = 0
-        self._slots = np.full(num_rows, -1, np.int32)
+        super().__init__(num_rows, dim, config, seed=seed)
+        self.optimiser = make_optimiser(num_rows, dim, config)
+        self._weight = np.empty((num_rows, dim), np.float32)
+        fresh_range(self._weight, 0, seed, self.std)
 
-    def distinct(self, rows_S: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        return distinct_rows(rows_S, self._slots)
-
-    def _rows(self, rows_U: npt.NDArray[np.int32] | None) -> npt.NDArray[np.int32]:
-        return np.arange(self.num_rows, dtype=np.int32) if rows_U is None else rows_U
-
-    def gather(self, rows_U: npt.NDArray[np.int32] | None) -> Tensor:
-        rows_U = self._rows(rows_U)
-        leaf = np.empty((len(rows_U), self.dim), np.float32)
-        gather_rows(self._weight, rows_U, leaf)
-        return torch.from_numpy(leaf).requires_grad_()
-
-    def apply(self, rows_U: npt.NDArray[np.int32] | None, grad_UD: Tensor, lr: float) -> None:
-        rows_U, grad = self._rows(rows_U), grad_UD.detach().contiguous().numpy()
-        self._step += 1
-        if self.optimiser == "lazy-adam":
-            mean, square = self._moments["mean"], self._moments["square"]
-            adam_rows(self._weight, mean, square, rows_U, grad, lr, *self._betas, self._eps, self._step)
-        elif self.optimiser == "rowwise-adagrad":
-            adagrad_rows(self._weight, self._moments["sums"], rows_U, grad, lr, self._eps)
-        else:
-            sgd_rows(self._weight, rows_U, grad, lr)
+    @property
+    def nbytes(self) -> int:
+        return self._weight.nbytes + self.optimiser.nbytes
 
     def weight(self) -> npt.NDArray[np.float32]:
         return self._weight
 
-    def state(self) -> dict[str, npt.NDArray[Any]]:
-        return {"weight": self._weight, "step": np.asarray([self._step], np.int64), **self._moments}
+    def _read(self, rows_U: Rows | None) -> Tensor:
+        if rows_U is None:
+            return torch.from_numpy(self._weight.copy())
+        values_UD = np.empty((len(rows_U), self.dim), np.float32)
+        gather_rows(self._weight, rows_U, values_UD)
+        return torch.from_numpy(values_UD)
 
-    def load_state(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+    def _update(self, rows_U: Rows | None, grad_UD: Tensor, lr: float) -> None:
+        rows_U = np.arange(self.num_rows, dtype=np.int32) if rows_U is None else rows_U
+        self.optimiser.step += 1
+        self.optimiser.update(self._weight, rows_U, rows_U, grad_UD.contiguous().numpy(), lr)
+
+    def _grow(self, num_rows: int) -> None:
+        more = np.empty((num_rows - self.num_rows, self.dim), np.float32)
+        fresh_range(more, self.num_rows, self.seed, self.std)
+        self._weight = np.concatenate([self._weight, more])
+        self.optimiser.grow(num_rows)
+
+    def _forget(self, rows_E: Rows) -> None:
+        self._weight[rows_E] = 0.0
+        self.optimiser.forget(rows_E)
+
+    def _tensors(self) -> State:
+        return {"weight": self._weight, **self.optimiser.state()}
+
+    def _load_tensors(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         self._weight[:] = state["weight"]
-        self._step = int(state["step"][0])
-        for name, moment in self._moments.items():
-            moment[:] = state[name]
+        self.optimiser.load_state(state)
