@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,16 @@ class Batch:
     step: int
     times_RL: npt.NDArray[np.float64] | None = None
     """Unix seconds of the inputs' events, where the loader was given times."""
+
+    def rows(self, low: int, high: int) -> Batch:
+        """The part of the batch in packed rows low..high, with the same negatives."""
+        row_T = self.slots_T // self.items_RL.shape[1]
+        kept = (row_T >= low) & (row_T < high)
+        return replace(
+            self, items_RL=self.items_RL[low:high], segment_RL=self.segment_RL[low:high],
+            position_RL=self.position_RL[low:high], slots_T=self.slots_T[kept] - low * self.items_RL.shape[1],
+            targets_T=self.targets_T[kept], times_RL=None if self.times_RL is None else self.times_RL[low:high],
+        )  # fmt: skip
 
 
 class SequenceLoader:

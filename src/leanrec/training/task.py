@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,96 +12,201 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from leanrec.core.errors import ConfigError
 from leanrec.nn.packing import Packed
 from leanrec.nn.tables.base import Table
+from leanrec.training.averaging import WeightAverage
 from leanrec.training.loader import Batch
 from leanrec.training.objectives.base import Objective, Predictions
+from leanrec.training.schedules import rate_at
 
-__all__ = ["NextItem"]
+__all__ = ["NextItem", "StepOptions"]
+
+Rows = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOptions:
+    """How a step learns, apart from network, table and objective."""
+
+    lr: float
+    warmup: int = 0
+    """Steps over which the learning rate rises."""
+    schedule: str = "constant"
+    total_steps: int = 1
+    """At which a schedule that ends is at its end."""
+    weight_decay: float = 0.0
+    clip: float = 0.0
+    """Largest norm of the gradient of network and touched rows together; 0 leaves it as it is."""
+    accumulate: int = 1
+    """Parts that a batch is computed in, one after the other."""
+    ema: float = 0.0
+    """Decay of the moving average of all weights that validation and the result use; 0 is off."""
+    precision: str = "float32"
+    device: str = "cpu"
+    seed: int = 0
 
 
 class NextItem:
     """A network over item vectors, the table those come from, an objective, and the optimisers of both.
 
-    Dense weights are updated by AdamW, table rows by the table's own optimiser at the same learning rate, which rises
-    linearly over the first `warmup` steps.
+    Dense weights are updated by AdamW, table rows by the table's own optimiser at the same learning rate.
     """
 
-    def __init__(
-        self, net: nn.Module, table: Table, objective: Objective, *, lr: float, warmup: int, weight_decay: float,
-        clip: float, bfloat16: bool, seed: int,
-    ) -> None:  # fmt: skip
-        self.net, self.table, self.objective = net, table, objective
-        self._lr, self._warmup, self._clip, self._bfloat16, self._seed = lr, warmup, clip, bfloat16, seed
+    def __init__(self, net: nn.Module, table: Table, objective: Objective, options: StepOptions) -> None:
+        self.net, self.table, self.objective, self.options = net.to(options.device), table, objective, options
         self._adam = torch.optim.AdamW(
-            net.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay, fused=True
+            net.parameters(), lr=options.lr, betas=(0.9, 0.98), weight_decay=options.weight_decay, fused=True
         )
+        self._scaler = torch.amp.GradScaler(options.device, enabled=options.precision == "float16")
+        self._cast = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(options.precision)
         self.steps = 0
+        self.lr = 0.0
+        """Of the last step, as `grad_norm` where clipping measured it."""
+        self.grad_norm = 0.0
+        self._average: WeightAverage | None = None
+        if options.ema:
+            if not np.shares_memory(table.weight(), table.weight()):
+                raise ConfigError("ema needs a table whose rows stand in memory: use --set table=dense, or --set ema=0")
+            self._average = WeightAverage(self._dense(), table.weight(), options.ema)
 
     def step(self, batch: Batch) -> float:
         """Learn from one batch; its mean loss."""
         # dropout depends on (seed, step) alone, so a resumed run draws what an uninterrupted one would
-        torch.manual_seed((self._seed << 32) ^ self.steps)
-        leaf, rows, inputs_RL, targets_T, negatives_n = self._look_up(batch)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16):
-            hidden_TD = self._hidden(batch, leaf.index_select(0, inputs_RL.view(-1)).view(*inputs_RL.shape, -1))
-            expected_n = torch.from_numpy(batch.log_expected_n)
-            loss = self.objective.loss(Predictions(hidden_TD, leaf, targets_T, negatives_n, expected_n))
+        torch.manual_seed((self.options.seed << 32) ^ self.steps)
         self.steps += 1
-        lr = self._lr * min(1.0, self.steps / max(self._warmup, 1))
-        self._adam.param_groups[0]["lr"] = lr
+        leaf, rows, places = self._look_up(batch)
         self._adam.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self._clip:
-            nn.utils.clip_grad_norm_(self.net.parameters(), self._clip)
-        self._adam.step()
-        assert leaf.grad is not None
-        self.table.apply(rows, leaf.grad, lr)
-        return float(loss.detach())
+        total = 0.0
+        for part, inputs_RL, targets_T in self._parts(batch, places):
+            share = len(part.targets_T) / len(batch.targets_T)
+            loss = self._loss(part, leaf, inputs_RL, targets_T, places[2]) * share
+            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+        self._update(leaf, rows)
+        return total
 
-    def _look_up(self, batch: Batch) -> tuple[Tensor, npt.NDArray[np.int32] | None, Tensor, Tensor, Tensor]:
+    def _look_up(self, batch: Batch) -> tuple[Tensor, Rows | None, tuple[Tensor, Tensor, Tensor]]:
         """The leaf, its rows, and where inputs, targets and negatives stand in it."""
         if self.objective.full:
             places = [batch.items_RL, batch.targets_T, batch.negatives_n]
-            inputs, targets, negatives = (torch.from_numpy(p.astype(np.int64)) for p in places)
-            return self.table.gather(None), None, inputs, targets, negatives
+            inputs, targets, negatives = (self._to(torch.from_numpy(p.astype(np.int64))) for p in places)
+            return self.table.gather(None), None, (inputs, targets, negatives)
         flat = np.concatenate([batch.items_RL.ravel(), batch.targets_T, batch.negatives_n])
         rows, inverse = self.table.distinct(flat)
         sizes = [batch.items_RL.size, len(batch.targets_T), len(batch.negatives_n)]
-        inputs, targets, negatives = torch.split(torch.from_numpy(inverse), sizes)
-        return self.table.gather(rows), rows, inputs.view(batch.items_RL.shape), targets, negatives
+        inputs, targets, negatives = torch.split(self._to(torch.from_numpy(inverse)), sizes)
+        return self.table.gather(rows), rows, (inputs.view(batch.items_RL.shape), targets, negatives)
 
-    def _hidden(self, batch: Batch, items_RLD: Tensor) -> Tensor:
-        times = None if batch.times_RL is None else torch.from_numpy(batch.times_RL)
-        packed = Packed(torch.from_numpy(batch.segment_RL), torch.from_numpy(batch.position_RL), batch.uniform, times)
-        out_RLD = self.net(items_RLD, packed)
+    def _parts(self, batch: Batch, places: tuple[Tensor, Tensor, Tensor]) -> Iterator[tuple[Batch, Tensor, Tensor]]:
+        """The batch in `accumulate` parts of whole rows, each with the places of its inputs and targets."""
+        inputs_RL, targets_T, _ = places
+        if self.options.accumulate == 1:
+            yield batch, inputs_RL, targets_T
+            return
+        edges = np.linspace(0, len(inputs_RL), self.options.accumulate + 1).astype(int)
+        row_T = batch.slots_T // batch.items_RL.shape[1]
+        for low, high in itertools.pairwise(edges):
+            kept = np.flatnonzero((row_T >= low) & (row_T < high))
+            if len(kept):
+                yield batch.rows(low, high), inputs_RL[low:high], targets_T[self._to(torch.from_numpy(kept))]
+
+    def _loss(self, part: Batch, leaf: Tensor, inputs_RL: Tensor, targets_T: Tensor, negatives_n: Tensor) -> Tensor:
+        leaf = self._to(leaf)
+        with torch.autocast(self.options.device, self._cast, enabled=self._cast is not None):
+            hidden_TD = self._hidden(part, leaf.index_select(0, inputs_RL.view(-1)).view(*inputs_RL.shape, -1))
+            expected_n = self._to(torch.from_numpy(part.log_expected_n))
+            return self.objective.loss(Predictions(hidden_TD, leaf, targets_T, negatives_n, expected_n))
+
+    def _hidden(self, part: Batch, items_RLD: Tensor) -> Tensor:
+        times = None if part.times_RL is None else self._to(torch.from_numpy(part.times_RL))
+        segment_RL, position_RL = (self._to(torch.from_numpy(a)) for a in (part.segment_RL, part.position_RL))
+        out_RLD = self.net(items_RLD, Packed(segment_RL, position_RL, part.uniform, times))
         hidden: Tensor = out_RLD.reshape(-1, out_RLD.shape[-1])
-        return hidden if batch.uniform else hidden.index_select(0, torch.from_numpy(batch.slots_T))
+        return hidden if part.uniform else hidden.index_select(0, self._to(torch.from_numpy(part.slots_T)))
+
+    def _update(self, leaf: Tensor, rows: Rows | None) -> None:
+        """One optimiser step on network and rows with the gradients at hand."""
+        options = self.options
+        self.lr = lr = rate_at(options.schedule, options.lr, options.warmup, options.total_steps, self.steps)
+        self._adam.param_groups[0]["lr"] = lr
+        assert leaf.grad is not None
+        scale = self._scaler.get_scale() if self._scaler.is_enabled() else 1.0
+        grad = leaf.grad if scale == 1.0 else leaf.grad / scale
+        self._scaler.unscale_(self._adam)
+        if options.clip:
+            grad = self._clip(grad)
+        self._scaler.step(self._adam)
+        self._scaler.update()
+        if scale != 1.0 and not bool(torch.isfinite(grad).all()):
+            return  # float16 overflowed: the scaler has lowered its scale, and this step is left out
+        if self._average is None:
+            self.table.apply(rows, grad, lr)
+            return
+        touched = np.arange(self.table.num_rows, dtype=np.int32) if rows is None else rows
+        self._average.before(self.table.weight(), touched, self.steps)
+        self.table.apply(rows, grad, lr)
+        self._average.after(self._dense(), self.table.weight(), touched, self.steps)
+
+    def _clip(self, grad_UD: Tensor) -> Tensor:
+        grads = [p.grad for p in self.net.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([*grads, grad_UD])
+        self.grad_norm = float(norm)
+        factor = min(1.0, self.options.clip / (self.grad_norm + 1e-6))
+        if factor < 1.0:
+            torch._foreach_mul_(grads, factor)
+            return grad_UD * factor
+        return grad_UD
+
+    def _to(self, tensor: Tensor) -> Tensor:
+        return tensor if self.options.device == "cpu" else tensor.to(self.options.device, non_blocking=True)
+
+    def _dense(self) -> dict[str, npt.NDArray[np.float32]]:
+        return {name: value.detach().cpu().numpy() for name, value in self.net.state_dict().items()}
 
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
-        """The network's arrays by name: views, so they move with training."""
-        return {name: value.detach().numpy() for name, value in self.net.state_dict().items()}
+        """The network's arrays by name, averaged if asked for: views, so they move with training."""
+        return self._dense() if self._average is None else self._average.dense()
+
+    def items(self) -> npt.NDArray[np.float32]:
+        """(N, D) the table's rows, averaged if asked for."""
+        weight = self.table.weight()
+        return weight if self._average is None else self._average.table(weight, self.steps)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Everything an exact resume needs."""
         state: dict[str, npt.NDArray[Any]] = {"steps": np.asarray([self.steps], np.int64)}
-        state |= {f"net.{name}": array for name, array in self.weights().items()}
+        state |= {f"net.{name}": array for name, array in self._dense().items()}
         state |= {f"table.{name}": array for name, array in self.table.state().items()}
         for index, moments in self._adam.state_dict()["state"].items():
-            state |= {f"adam.{index}.{name}": value.numpy() for name, value in moments.items()}
+            state |= {f"adam.{index}.{name}": value.cpu().numpy() for name, value in moments.items()}
+        if self._average is not None:
+            state |= {f"average.{name}": array for name, array in self._average.state().items()}
+        if self._scaler.is_enabled():
+            state["scale"] = np.asarray([self._scaler.get_scale(), self._scaler._get_growth_tracker()], np.float64)
         return state
 
     def load_state(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take over what `state` gave."""
         self.steps = int(state["steps"][0])
-        self.net.load_state_dict({k.removeprefix("net."): _copy(v) for k, v in state.items() if k.startswith("net.")})
-        self.table.load_state({k.removeprefix("table."): v for k, v in state.items() if k.startswith("table.")})
+        self.net.load_state_dict({name: _copy(array) for name, array in _under(state, "net.").items()})
+        self.table.load_state(_under(state, "table."))
         moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in state.items():
-            if key.startswith("adam."):
-                _, index, name = key.split(".")
-                moments.setdefault(int(index), {})[name] = _copy(value)
+        for key, value in _under(state, "adam.").items():
+            index, name = key.split(".")
+            moments.setdefault(int(index), {})[name] = _copy(value)
         self._adam.load_state_dict({**self._adam.state_dict(), "state": moments})
+        if self._average is not None:
+            self._average.load_state(_under(state, "average."))
+        if self._scaler.is_enabled():
+            scale, tracker = state["scale"]
+            self._scaler.load_state_dict(
+                {**self._scaler.state_dict(), "scale": float(scale), "_growth_tracker": int(tracker)}
+            )
+
+
+def _under(state: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
+    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
 
 
 def _copy(array: npt.NDArray[Any]) -> Tensor:

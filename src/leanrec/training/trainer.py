@@ -38,9 +38,9 @@ class Schedule:
     """Epochs without a better validation score after which training stops."""
     validate_every: int = 1
     save_every: float = 60.0
-    """Seconds between checkpoints inside an epoch; one is written after every epoch anyway."""
+    """Seconds of training between checkpoints that an interrupted run goes on from."""
     deadline: float | None = None
-    """`time.monotonic()` after which the best so far is kept."""
+    """`time.monotonic()` after which the epoch under way ends, is validated, and the best so far is kept."""
 
 
 class Trainer:
@@ -83,7 +83,9 @@ class Trainer:
             if self._validate is not None and state.epoch % self.schedule.validate_every == 0:
                 self._judge(self._validate(), started)
             state.seconds = time.monotonic() - started
-            self._save()
+            if self._due():
+                self._save()
+        self._save()
         if self._validate is not None and state.best_epoch:
             self.task.load_state(self._best_state())
         return state
@@ -92,14 +94,16 @@ class Trainer:
         state, schedule = self.progress, self.schedule
         if state.step == 0 and state.epoch >= schedule.epochs:
             return True
-        late = schedule.deadline is not None and time.monotonic() > schedule.deadline
         stale = state.best_epoch > 0 and state.epoch - state.best_epoch >= schedule.patience
-        return state.step == 0 and state.epoch > 0 and (late or (self._validate is not None and stale))
+        return state.step == 0 and state.epoch > 0 and (self._late() or (self._validate is not None and stale))
+
+    def _late(self) -> bool:
+        return self.schedule.deadline is not None and time.monotonic() > self.schedule.deadline
 
     def _epoch(self) -> None:
         state = self.progress
         with Bar(f"epoch {state.epoch + 1}", self.loader.tokens) as bar:
-            bar.done = state.loss_count
+            bar.done, before, start = state.loss_count, state.loss_count, time.monotonic()
             for batch in self.loader.epoch(state.epoch, state.step):
                 loss = self.task.step(batch)
                 if not math.isfinite(loss):
@@ -112,10 +116,14 @@ class Trainer:
                 state.loss_count += count
                 state.step = batch.step + 1
                 bar.advance(count, f"loss {state.loss_sum / state.loss_count:.4f}")
+                if self._late():
+                    break
                 if self._due():
                     self._save()
+            rate = (state.loss_count - before) / max(time.monotonic() - start, 1e-9)
         mean = state.loss_sum / max(state.loss_count, 1)
-        self._tracker.scalars(state.epoch + 1, {f"{state.stage}/loss": mean})
+        scalars = {"loss": mean, "predictions_per_second": rate, "lr": self.task.lr, "grad_norm": self.task.grad_norm}
+        self._tracker.scalars(state.epoch + 1, {f"{state.stage}/{name}": value for name, value in scalars.items()})
         if self._validate is None:
             say(f"epoch {state.epoch + 1}/{self.schedule.epochs}: loss {mean:.4f}")
         self._mean_loss = mean
