@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
 from leanrec.core.errors import ConfigError
 from leanrec.core.registry import nearest
+from leanrec.core.space import Dimension
 
-__all__ = ["Config", "build", "load_toml", "parse_overrides", "to_dict"]
+__all__ = ["Config", "build", "load_toml", "parse_overrides", "to_dict", "to_toml"]
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,6 +24,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     A hyperparameter is written once, here in its component's subclass, with its default and a docstring line.
     A field that is None by default is chosen from the data by the component's versioned rule.
     """
+
+    space: ClassVar[Mapping[str, Dimension]] = {}
+    """What a search tries, by field; a field that is not there keeps its default."""
 
 
 C = TypeVar("C", bound=Config)
@@ -44,6 +50,28 @@ def build(kind: type[C], values: Mapping[str, Any], *, where: str = "configurati
         return msgspec.convert(dict(values), kind, strict=False)
     except (msgspec.ValidationError, ValueError, TypeError) as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def to_toml(values: Mapping[str, Any]) -> str:
+    """Plain builtins as TOML that `load_toml` reads back; what is None is left out."""
+    return "".join(f"{_toml_key(key)} = {_toml(value)}\n" for key, value in values.items() if value is not None)
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml(key)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        pairs = [f"{_toml_key(key)} = {_toml(part)}" for key, part in value.items() if part is not None]
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return repr(value)
 
 
 def load_toml(path: str | Path) -> dict[str, Any]:

@@ -6,13 +6,27 @@ import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 
-__all__ = ["Progress", "format_table", "say", "step"]
+__all__ = ["Progress", "format_table", "muted", "say", "step"]
+
+_muted: ContextVar[bool] = ContextVar("muted", default=False)
 
 
 def say(message: str) -> None:
     """One line for the person at the terminal."""
-    print(message, file=sys.stderr, flush=True)
+    if not _muted.get():
+        print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """No messages and no progress of what is done meanwhile: it is one of many, and the caller says what came of it."""
+    token = _muted.set(True)
+    try:
+        yield
+    finally:
+        _muted.reset(token)
 
 
 @contextmanager
@@ -50,7 +64,7 @@ class Progress:
     def advance(self, count: int = 1, note: str = "") -> None:
         self.done += count
         now = time.perf_counter()
-        if now - self._last < self._every:
+        if _muted.get() or now - self._last < self._every:
             return
         self._last = now
         rate = self.done / max(now - self._start, 1e-9)
@@ -60,7 +74,7 @@ class Progress:
         print(f"\r\033[K{line}" if self._tty else line, end="" if self._tty else "\n", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        if self._tty:
+        if self._tty and not _muted.get():
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
     def __enter__(self) -> Progress:

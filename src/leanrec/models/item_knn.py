@@ -6,6 +6,7 @@ the sum of an item's similarities to the events of the history, where older even
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from leanrec.core.config import Config
 from leanrec.core.console import Progress, say
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Queries
+from leanrec.core.space import Dimension, Range
 from leanrec.data.dataset import Dataset
 from leanrec.evaluation.metrics import parse_metric, per_user
 from leanrec.kernels.neighbours import nearest_items
@@ -50,6 +52,12 @@ class ItemKNNConfig(Config, frozen=True, kw_only=True):
     """Added to the denominator of the cosine, so that a few shared users do not make items similar."""
     window: int = 2000
     """Events of a user that count, the newest."""
+
+    space: ClassVar[Mapping[str, Dimension]] = {
+        "neighbours": Range(10, 1000, log=True),
+        "half_life": Range(0.5, 200.0, log=True),
+        "shrinkage": Range(0.0, 100.0),
+    }
 
     def __post_init__(self) -> None:
         for key, least in (("neighbours", 1), ("half_life", 0), ("shrinkage", 0), ("window", 1)):

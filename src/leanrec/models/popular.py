@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from leanrec.core.config import Config
 from leanrec.core.errors import ConfigError
+from leanrec.core.space import Dimension, Range
 from leanrec.data.dataset import Dataset
 from leanrec.models.assembly import assemble
 from leanrec.models.base import FitOptions, Model
@@ -48,6 +50,8 @@ class PopularRecentConfig(Config, frozen=True, kw_only=True):
 
     days: float = 7.0
     """Length of the window that ends with the last training event."""
+
+    space: ClassVar[Mapping[str, Dimension]] = {"days": Range(0.5, 365.0, log=True)}
 
     def __post_init__(self) -> None:
         if not self.days > 0:

@@ -14,6 +14,7 @@ from torch import nn
 from leanrec.core.config import Config, to_dict
 from leanrec.core.console import say
 from leanrec.core.errors import InputError
+from leanrec.core.space import Choice, Dimension, Range
 from leanrec.data.dataset import Dataset
 from leanrec.models.base import FitOptions, Model
 from leanrec.models.fitting import DEFAULTS_VERSION, Fitting
@@ -65,6 +66,14 @@ class SequenceConfig(Config, frozen=True, kw_only=True):
     """Kind of the item table, see nn.tables."""
     table_options: dict[str, Any] = msgspec.field(default_factory=dict)
     objective_options: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    space: ClassVar[Mapping[str, Dimension]] = {
+        "dim": Choice((32, 64, 128, 256)),
+        "dropout": Range(0.0, 0.6),
+        "lr": Range(5e-4, 1e-2, log=True),
+        "negatives": Choice((128, 256, 512, 1024)),
+        "batch_tokens": Choice((512, 1024, 2048, 4096)),
+    }
 
 
 C = TypeVar("C", bound=SequenceConfig)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from torch import nn
 
 from leanrec.core.errors import ConfigError
+from leanrec.core.space import Choice, Dimension
 from leanrec.models.sequential import SequenceConfig, SequenceModel
 from leanrec.nn.blocks import Positions, Transformer
 from leanrec.runtime.base import Engine
@@ -30,6 +31,12 @@ class TransformerConfig(SequenceConfig, frozen=True, kw_only=True):
     """`learned` (counted from the start of the window), `rotary` (how far apart two events are) or `none`."""
     checkpoint: bool = False
     """Compute activations again in the backward pass instead of keeping them: less memory, a third more arithmetic."""
+
+    space: ClassVar[Mapping[str, Dimension]] = {
+        **SequenceConfig.space,
+        "layers": Choice((1, 2, 3, 4)),
+        "heads": Choice((1, 2, 4)),
+    }
 
 
 class TransformerModel(SequenceModel[TransformerConfig]):
