@@ -21,6 +21,7 @@ from leanrec.index.exact import ExactIndex
 from leanrec.models.base import FitOptions
 from leanrec.models.popular import popular_fallback
 from leanrec.nn.tables import make_table
+from leanrec.nn.tables.base import ArrangedTable
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
 from leanrec.training.checkpoints import Progress, load_checkpoint
@@ -134,9 +135,12 @@ class Fitting:
             clip=config.clip, accumulate=config.accumulate, ema=config.ema, precision=config.precision,
             device=config.device, seed=seed,
         )  # fmt: skip
+        table = make_table(config.table, items, config.dim, seed=seed, options=config.table_options)
+        if isinstance(table, ArrangedTable):
+            table.arrange(self.data.train())
         return NextItem(
             self.model.network(config),
-            make_table(config.table, items, config.dim, seed=seed, options=config.table_options),
+            table,
             make_objective(config.objective, config.objective_options, items, config.negatives),
             options,
         )

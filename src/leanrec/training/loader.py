@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -106,8 +106,13 @@ class SequenceLoader:
             times.reshape(-1)[slots] = self._times[source_T]
         return Batch(items, segment, position, slots, targets, uniform, negatives, expected, step, times)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from step `start` on, two of them made ahead."""
+    def epoch(
+        self, epoch: int, start: int = 0, *, announce: Callable[[Batch], None] = lambda batch: None
+    ) -> Iterator[Batch]:
+        """The batches of an epoch from step `start` on, two of them made ahead.
+
+        announce: told of each batch, in the thread that makes it, before the batch is asked for.
+        """
         first, end, size = self.windows(epoch)
         batch_of = (np.cumsum(size) - size) // self.batch_tokens
         edges = np.flatnonzero(np.diff(batch_of, prepend=-1, append=-2))
@@ -128,7 +133,9 @@ class SequenceLoader:
                     if stop.is_set():
                         return
                     low, high = edges[step], edges[step + 1]
-                    deliver(self._make(first[low:high], end[low:high], size[low:high], step, epoch))
+                    batch = self._make(first[low:high], end[low:high], size[low:high], step, epoch)
+                    announce(batch)
+                    deliver(batch)
                 deliver(None)
             except BaseException as error:
                 deliver(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from leanrec.training.averaging import WeightAverage
 from leanrec.training.loader import Batch
 from leanrec.training.objectives.base import Objective, Predictions
 from leanrec.training.schedules import rate_at
+from leanrec.training.workers.base import Workers
+from leanrec.training.workers.solo import Solo
 
 __all__ = ["NextItem", "StepOptions"]
 
@@ -50,11 +52,16 @@ class StepOptions:
 class NextItem:
     """A network over item vectors, the table those come from, an objective, and the optimisers of both.
 
-    Dense weights are updated by AdamW, table rows by the table's own optimiser at the same learning rate.
+    Dense weights are updated by AdamW, table rows by the table's own optimiser at the same learning rate. workers: those
+    who share every step; the table is one that they placed.
     """
 
-    def __init__(self, net: nn.Module, table: Table, objective: Objective, options: StepOptions) -> None:
+    def __init__(
+        self, net: nn.Module, table: Table, objective: Objective, options: StepOptions, workers: Workers | None = None
+    ) -> None:
         self.net, self.table, self.objective, self.options = net.to(options.device), table, objective, options
+        self.workers = workers or Solo()
+        self._forward = self.workers.wrap(self.net)
         self._adam = torch.optim.AdamW(
             net.parameters(), lr=options.lr, betas=(0.9, 0.98), weight_decay=options.weight_decay, fused=True
         )
@@ -73,18 +80,23 @@ class NextItem:
     def step(self, batch: Batch) -> float:
         """Learn from one batch; its mean loss."""
         # dropout depends on (seed, step) alone, so a resumed run draws what an uninterrupted one would
-        torch.manual_seed((self.options.seed << 32) ^ self.steps)
+        torch.manual_seed((self.options.seed << 32) ^ (self.workers.lane << 24) ^ self.steps)
         self.steps += 1
+        batch, weight = self.workers.part(batch)
         leaf, rows, places = self._look_up(batch)
+        self.workers.announce(rows)
         self._adam.zero_grad(set_to_none=True)
         total = 0.0
-        for part, inputs_RL, targets_T in self._parts(batch, places):
-            share = len(part.targets_T) / len(batch.targets_T)
-            loss = self._loss(part, leaf, inputs_RL, targets_T, places[2]) * share
-            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        parts = list(self._parts(batch, places))
+        for at, (part, inputs_RL, targets_T) in enumerate(parts, start=1):
+            with self.workers.accumulating(at < len(parts)):
+                share = weight * len(part.targets_T) / len(batch.targets_T)
+                loss = self._loss(part, leaf, inputs_RL, targets_T, places[2]) * share
+                self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
+        mean = self.workers.mean(total)
         self._update(leaf, rows)
-        return total
+        return mean()
 
     def _look_up(self, batch: Batch) -> tuple[Tensor, Rows | None, tuple[Tensor, Tensor, Tensor]]:
         """The leaf, its rows, and where inputs, targets and negatives stand in it."""
@@ -121,7 +133,7 @@ class NextItem:
     def _hidden(self, part: Batch, items_RLD: Tensor) -> Tensor:
         times = None if part.times_RL is None else self._to(torch.from_numpy(part.times_RL))
         segment_RL, position_RL = (self._to(torch.from_numpy(a)) for a in (part.segment_RL, part.position_RL))
-        out_RLD = self.net(items_RLD, Packed(segment_RL, position_RL, part.uniform, times))
+        out_RLD = self._forward(items_RLD, Packed(segment_RL, position_RL, part.uniform, times))
         hidden: Tensor = out_RLD.reshape(-1, out_RLD.shape[-1])
         return hidden if part.uniform else hidden.index_select(0, self._to(torch.from_numpy(part.slots_T)))
 
@@ -132,12 +144,13 @@ class NextItem:
         self._adam.param_groups[0]["lr"] = lr
         assert leaf.grad is not None
         scale = self._scaler.get_scale() if self._scaler.is_enabled() else 1.0
-        grad = leaf.grad if scale == 1.0 else leaf.grad / scale
+        rows, grad = self.workers.merge(rows, leaf.grad if scale == 1.0 else leaf.grad / scale)
         self._scaler.unscale_(self._adam)
         if options.clip:
             grad = self._clip(grad)
         self._scaler.step(self._adam)
         self._scaler.update()
+        self.workers.stepped(self.net)
         if scale != 1.0 and not bool(torch.isfinite(grad).all()):
             return  # float16 overflowed: the scaler has lowered its scale, and this step is left out
         if self._average is None:
@@ -150,8 +163,7 @@ class NextItem:
 
     def _clip(self, grad_UD: Tensor) -> Tensor:
         grads = [p.grad for p in self.net.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([*grads, grad_UD])
-        self.grad_norm = float(norm)
+        self.grad_norm = self.workers.norm(grads, grad_UD)
         factor = min(1.0, self.options.clip / (self.grad_norm + 1e-6))
         if factor < 1.0:
             torch._foreach_mul_(grads, factor)
@@ -162,39 +174,65 @@ class NextItem:
         return tensor if self.options.device == "cpu" else tensor.to(self.options.device, non_blocking=True)
 
     def _dense(self) -> dict[str, npt.NDArray[np.float32]]:
-        return {name: value.detach().cpu().numpy() for name, value in self.net.state_dict().items()}
+        values = self.net.state_dict(keep_vars=True).items()
+        return {name: self.workers.whole(value, value.detach()) for name, value in values}
+
+    def _arrive(self) -> None:
+        """Take in what is still under way between workers, before weights are looked at."""
+        late = self.workers.drain()
+        if late is not None:
+            self.table.apply(*late, self.lr)
+        self.workers.settle(self.net)
 
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """The network's arrays by name, averaged if asked for: views, so they move with training."""
+        self._arrive()
         return self._dense() if self._average is None else self._average.dense()
 
     def items(self) -> npt.NDArray[np.float32]:
         """(N, D) the table's rows, averaged if asked for."""
+        self._arrive()
         weight = self.table.weight()
         return weight if self._average is None else self._average.table(weight, self.steps)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Everything an exact resume needs."""
+        self._arrive()
         state: dict[str, npt.NDArray[Any]] = {"steps": np.asarray([self.steps], np.int64)}
         state |= {f"net.{name}": array for name, array in self._dense().items()}
         state |= {f"table.{name}": array for name, array in self.table.state().items()}
+        parameters = self._adam.param_groups[0]["params"]
         for index, moments in self._adam.state_dict()["state"].items():
-            state |= {f"adam.{index}.{name}": value.cpu().numpy() for name, value in moments.items()}
+            for name, value in moments.items():
+                state[f"adam.{index}.{name}"] = self.workers.whole(parameters[index], value)
         if self._average is not None:
             state |= {f"average.{name}": array for name, array in self._average.state().items()}
         if self._scaler.is_enabled():
             state["scale"] = np.asarray([self._scaler.get_scale(), self._scaler._get_growth_tracker()], np.float64)
         return state
 
+    def keep(self, states: Sequence[Mapping[str, npt.NDArray[Any]]]) -> None:
+        """Of all states given so far only these, by now safe, may be loaded again."""
+        self.table.keep([_under(state, "table.") for state in states])
+
+    def prefetch(self, batch: Batch) -> None:
+        """A coming batch: a table on disk reads its rows meanwhile. May be called from another thread."""
+        if not self.objective.full:
+            self.table.prefetch(np.concatenate([batch.items_RL.ravel(), batch.targets_T, batch.negatives_n]))
+
     def load_state(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take over what `state` gave."""
         self.steps = int(state["steps"][0])
-        self.net.load_state_dict({name: _copy(array) for name, array in _under(state, "net.").items()})
+        kept = self.net.state_dict(keep_vars=True)
+        self.net.load_state_dict(
+            {name: self.workers.place(kept[name], array) for name, array in _under(state, "net.").items()}
+        )
         self.table.load_state(_under(state, "table."))
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in _under(state, "adam.").items():
             index, name = key.split(".")
-            moments.setdefault(int(index), {})[name] = _copy(value)
+            parameter = self._adam.param_groups[0]["params"][int(index)]
+            moments.setdefault(int(index), {})[name] = self.workers.place(parameter, value)
         self._adam.load_state_dict({**self._adam.state_dict(), "state": moments})
         if self._average is not None:
             self._average.load_state(_under(state, "average."))
@@ -207,7 +245,3 @@ class NextItem:
 
 def _under(state: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
     return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
-
-
-def _copy(array: npt.NDArray[Any]) -> Tensor:
-    return torch.from_numpy(array.copy())

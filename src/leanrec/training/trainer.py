@@ -61,6 +61,7 @@ class Trainer:
         self._last = folder / "last.safetensors" if folder else None
         self._best_path = folder / "best.safetensors" if folder else None
         self._best: State | None = None
+        self._kept: dict[str, State] = {}
         self._saved = time.monotonic()
 
     def resume(self) -> bool:
@@ -72,6 +73,9 @@ class Trainer:
             return False
         self.task.load_state(tensors)
         self.progress = progress
+        self._kept["last"] = tensors
+        if progress.best_epoch:
+            self._kept["best"] = self._best_state()
         return True
 
     def run(self) -> Progress:
@@ -104,7 +108,7 @@ class Trainer:
         state = self.progress
         with Bar(f"epoch {state.epoch + 1}", self.loader.tokens) as bar:
             bar.done, before, start = state.loss_count, state.loss_count, time.monotonic()
-            for batch in self.loader.epoch(state.epoch, state.step):
+            for batch in self.loader.epoch(state.epoch, state.step, announce=self.task.prefetch):
                 loss = self.task.step(batch)
                 if not math.isfinite(loss):
                     raise DivergedError(
@@ -140,10 +144,7 @@ class Trainer:
         )
         if better:
             state.best_score, state.best_epoch = score, state.epoch
-            if self._best_path is None:
-                self._best = {name: np.array(array) for name, array in self.task.state().items()}
-            else:
-                save_checkpoint(self._best_path, self.task.state(), state)
+            self._best = self._store(self._best_path, "best")
             self._on_best()
 
     def _due(self) -> bool:
@@ -151,8 +152,19 @@ class Trainer:
 
     def _save(self) -> None:
         if self._last is not None:
-            save_checkpoint(self._last, self.task.state(), self.progress)
+            self._store(self._last, "last")
         self._saved = time.monotonic()
+
+    def _store(self, path: Path | None, which: str) -> State | None:
+        """Write the task's state to `path`, or return a copy of it where there is none."""
+        state = self.task.state()
+        if path is None:
+            state = {name: np.array(array) for name, array in state.items()}
+        else:
+            save_checkpoint(path, state, self.progress)
+        self._kept[which] = state
+        self.task.keep(list(self._kept.values()))
+        return state if path is None else None
 
     def _best_state(self) -> State:
         if self._best is None:
