@@ -10,7 +10,7 @@ from leanrec.kernels.jit import jit
 __all__ = [
     "adagrad_rows", "adagrad_rows_reference", "adam_rows", "adam_rows_reference", "average_rows",
     "average_rows_reference", "distinct_rows",
-    "distinct_rows_reference", "gather_rows", "sgd_rows",
+    "distinct_rows_reference", "gather_rows", "kept_share", "sgd_rows",
 ]  # fmt: skip
 
 F32 = npt.NDArray[np.float32]
@@ -118,13 +118,29 @@ def adam_rows_reference(
 
 
 @jit
+def kept_share(decay: float, since: int, until: int) -> float:
+    """What is left at step `until` of an average's weight at step `since`: the product of the steps' decays.
+
+    Step t decays by (1 + t) / (10 + t) until that exceeds `decay`, so an average is never older than a ninth of the
+    run; the product of those telescopes into nine factors.
+    """
+    turn = int((10.0 * decay - 1.0) / (1.0 - decay))
+    early, late = min(until, turn), max(since, turn)
+    kept = 1.0
+    if since < early:
+        for j in range(2, 11):
+            kept *= (since + j) / (early + j)
+    return kept * decay ** float(max(until - late, 0))
+
+
+@jit
 def average_rows(
     average_ND: F32, seen_N: npt.NDArray[np.int64], table_ND: F32, rows_U: I32, decay: float, step: int
 ) -> None:
     """Moving averages of rows that have kept their value since step seen[row], brought to `step`; seen[row] = step."""
     for u in range(len(rows_U)):
         row = rows_U[u]
-        kept = np.float32(decay ** float(step - seen_N[row]))
+        kept = np.float32(kept_share(decay, seen_N[row], step))
         seen_N[row] = step
         for d in range(table_ND.shape[1]):
             average_ND[row, d] = table_ND[row, d] + kept * (average_ND[row, d] - table_ND[row, d])
@@ -133,6 +149,7 @@ def average_rows(
 def average_rows_reference(
     average_ND: F32, seen_N: npt.NDArray[np.int64], table_ND: F32, rows_U: I32, decay: float, step: int
 ) -> None:
-    kept_U1 = (decay ** (step - seen_N[rows_U]).astype(np.float64))[:, None].astype(np.float32)
+    decays = [1.0, *(min(decay, (1 + t) / (10 + t)) for t in range(1, step + 1))]
+    kept_U1 = np.asarray([np.prod(decays[seen + 1 :]) for seen in seen_N[rows_U]], np.float32)[:, None]
     average_ND[rows_U] = table_ND[rows_U] + kept_U1 * (average_ND[rows_U] - table_ND[rows_U])
     seen_N[rows_U] = step

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULTS_VERSION", "Fitting"]
 
-DEFAULTS_VERSION = 1
+DEFAULTS_VERSION = 2
 
 
 class Fitting:
@@ -126,7 +126,7 @@ class Fitting:
     def _task(self) -> NextItem:
         """A fresh network and table; both depend on the seed alone."""
         config, seed, items = self.config, self.options.seed, len(self.data.items)
-        assert config.warmup is not None and config.epochs is not None
+        assert config.warmup is not None and config.epochs is not None and config.ema is not None
         torch.manual_seed(seed)
         predictions = int(np.maximum(self.data.train().lengths - 1, 0).sum())
         options = StepOptions(

@@ -28,7 +28,7 @@ __all__ = ["SequenceConfig", "SequenceModel"]
 
 
 class SequenceConfig(Config, frozen=True, kw_only=True):
-    """Settings that every sequence model has. What is None is chosen from the data (rule version 1) and printed."""
+    """Settings that every sequence model has. What is None is chosen from the data (rule version 2) and printed."""
 
     dim: int = 64
     """Width D of item vectors and hidden states."""
@@ -48,8 +48,9 @@ class SequenceConfig(Config, frozen=True, kw_only=True):
     """How the learning rate moves after the rise: constant, linear, cosine or inverse-sqrt (training/schedules.py)."""
     clip: float = 0.0
     """Largest norm of the gradient; 0 leaves it as it is."""
-    ema: float = 0.0
-    """Decay of the moving average of the weights that is validated and kept; 0 is off."""
+    ema: float | None = None
+    """Decay of the moving average of the weights that is validated and kept; .998 for dense tables of at most 100
+    million values, else 0, which is off."""
     batch_tokens: int = 1024
     """Predictions a step."""
     accumulate: int = 1
@@ -124,6 +125,7 @@ class SequenceModel(Model[C]):
             warmup=min(100, predictions // config.batch_tokens) if config.warmup is None else config.warmup,
             negatives=min(config.negatives, len(data.items)),
             horizon=config.horizon or _targets_a_user(data),
+            ema=_average_pays(config, len(data.items)) if config.ema is None else config.ema,
             device=device,
             precision=choose_precision(config.precision, config.dim, device),
         )
@@ -136,6 +138,11 @@ class SequenceModel(Model[C]):
         with open_trackers(options.track, options.run, self.name) as tracker:
             tracker.params({**to_dict(config), "seed": options.seed})
             return fitting.run(tracker)
+
+
+def _average_pays(config: SequenceConfig, items: int) -> float:
+    """An average doubles the memory of the table's values."""
+    return 0.998 if config.table == "dense" and items * config.dim <= 100_000_000 else 0.0
 
 
 def _targets_a_user(data: Dataset) -> int:

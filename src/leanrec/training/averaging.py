@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.kernels.rows import average_rows
+from leanrec.kernels.rows import average_rows, kept_share
 
 __all__ = ["WeightAverage"]
 
@@ -17,6 +17,8 @@ F32 = npt.NDArray[np.float32]
 
 class WeightAverage:
     """average <- decay * average + (1 - decay) * weight after every step (Polyak averaging).
+
+    The decay is smaller at first, see kernels.rows.kept_share.
 
     A row that no step touches keeps its value, so its average comes closer by a power of the decay that is made up for
     when the row is next touched or read: exact, without visiting the table every step.
@@ -35,11 +37,12 @@ class WeightAverage:
     def after(self, dense: Mapping[str, F32], table_ND: F32, rows_U: npt.NDArray[np.int32], step: int) -> None:
         """Take in the weights after step number `step`."""
         average_rows(self._table, self._seen, table_ND, rows_U, self.decay, step)
+        kept = kept_share(self.decay, step - 1, step)
         for name, value in dense.items():
             average = self._dense[name]
             if value.dtype == np.float32:
-                average *= np.float32(self.decay)
-                average += np.float32(1.0 - self.decay) * value
+                average *= np.float32(kept)
+                average += np.float32(1.0 - kept) * value
             else:
                 average[...] = value
 
