@@ -21,7 +21,8 @@ from leanrec.core.errors import LeanrecError
 __all__ = ["VERBS", "main", "run"]
 
 VERBS = (
-    "quickstart", "prepare", "train", "tune", "evaluate", "recommend", "compress", "verify", "serve", "models", "doctor",
+    "quickstart", "prepare", "train", "tune", "evaluate", "recommend", "compress", "verify", "serve", "models",
+    "doctor",
 )  # fmt: skip
 
 _WRONG_PATH = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
@@ -54,7 +55,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         say(f"leanrec: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        say("leanrec: interrupted" + ("; run it again with --resume to go on" if arguments[:1] in (["train"], ["tune"]) else ""))
+        goes_on = arguments[:1] in (["train"], ["tune"])
+        say("leanrec: interrupted" + "; run it again with --resume to go on" * goes_on)
         return 130
     except MemoryError:
         say("leanrec: this machine has not enough memory for that: use less data, a smaller model or a larger machine")

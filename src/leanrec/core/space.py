@@ -39,12 +39,12 @@ def parse_dimension(text: str) -> tuple[str, Dimension]:
     """`"lr=1e-4..1e-2"` or `"dim=64,128"` as key and dimension; a range over at least a factor of 10 is logarithmic."""
     key, equals, right = text.partition("=")
     ends = right.split("..")
-    if equals and key.strip() and len(ends) == 2:
-        low, high = (_value(end) for end in ends)
-        if not isinstance(low, str | bool) and not isinstance(high, str | bool) and low < high:
-            return key.strip(), Range(low, high, log=low > 0 and high / low >= _LOG_FROM)
-    elif equals and key.strip() and right.strip():
-        return key.strip(), Choice(tuple(_value(part) for part in right.split(",")))
+    if equals and key.strip() and right.strip():
+        if len(ends) == 1:
+            return key.strip(), Choice(tuple(_value(part) for part in right.split(",")))
+        match [_value(end) for end in ends]:
+            case [int() | float() as low, int() | float() as high] if low < high:
+                return key.strip(), Range(low, high, log=low > 0 and high / low >= _LOG_FROM)
     raise ConfigError(f"--search {text!r} says no values: write for instance lr=1e-4..1e-2 or dim=64,128")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 from collections.abc import Iterator, Mapping
@@ -70,17 +71,18 @@ def _record_lost(job: TuneJob) -> int:
 def _on_ray(job: TuneJob, indices: range, deadline: float | None) -> None:
     try:
         import ray
+        import ray.exceptions
     except ModuleNotFoundError as error:
         raise MissingExtra("cluster", "ray", "--cluster") from error
     try:
-        ray.init(address=None if job.cluster == "local" else job.cluster, log_to_driver=True, logging_level="warning")
+        ray.init(address=None if job.cluster == "local" else job.cluster, logging_level=logging.WARNING)
     except (ConnectionError, ValueError) as error:
         raise MachineError(f"there is no Ray cluster at {job.cluster!r} ({error}): start one, or say local") from error
     try:
-        cores = int(ray.cluster_resources().get("CPU", 1))
+        cores = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
         share = max(1, cores // job.workers) if job.workers > 1 else 1
         environment = {"env_vars": dict.fromkeys(_THREADS, str(share))}
-        trial = ray.remote(num_cpus=share, max_retries=0, runtime_env=environment)(run_trial)
+        trial: Any = ray.remote(num_cpus=share, max_retries=0, runtime_env=environment)(run_trial)
         for reference in [trial.remote(job, index, deadline) for index in indices]:
             try:
                 ray.get(reference)

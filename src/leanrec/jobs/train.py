@@ -23,7 +23,8 @@ from leanrec.runtime.recommender import Recommender
 __all__ = ["TrainJob", "fit_into", "train"]
 
 _OURS = (
-    "bundle", "history", "checkpoints", "tensorboard", "mlflow", "mlflow.db", "mlflow.run", "wandb", "profile", "run.json",
+    "bundle", "history", "checkpoints", "tensorboard", "mlflow", "mlflow.db", "mlflow.run", "wandb", "profile",
+    "run.json",
 )  # fmt: skip
 
 

@@ -34,7 +34,7 @@ COSTS = ("seconds", "bytes")
 """What can be made small beside a metric made large: time to fit, size of the bundle."""
 
 _FIRST_AT_RANDOM = 10
-_COMPARED_AFTER_TRIALS, _COMPARED_AFTER_EPOCHS = 5, 2
+_COMPARED_AFTER_TRIALS, _COMPARED_FROM_EPOCH = 5, 2
 _POPULATION = 10
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -92,7 +92,7 @@ def open_study(job: TuneJob, index: int = 0) -> optuna.Study:
         load_if_exists=True,
         directions=["minimize" if objective in COSTS else "maximize" for objective in job.objectives],
         sampler=sampler,
-        pruner=optuna.pruners.MedianPruner(_COMPARED_AFTER_TRIALS, _COMPARED_AFTER_EPOCHS),
+        pruner=optuna.pruners.MedianPruner(_COMPARED_AFTER_TRIALS, _COMPARED_FROM_EPOCH),
     )
 
 

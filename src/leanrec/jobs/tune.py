@@ -98,17 +98,14 @@ def _check(job: TuneJob) -> None:
     for key, least in (("trials", 1), ("workers", 1)):
         if getattr(job, key) < least:
             raise ConfigError(f"{key} must be at least {least}, not {getattr(job, key)}")
-    searched = space(job)
-    if not searched:
-        raise ConfigError(
-            f"{job.model} has nothing to search"
-            + (" besides what is set" * bool(job.settings))
-            + ": name a setting with --search KEY=LOW..HIGH"
-        )
     known = {field.name for field in msgspec.structs.fields(kind.Config)}
-    for key in searched:
+    if not known:
+        raise ConfigError(f"{job.model} has no settings: train it with  leanrec train {job.model}")
+    for key in (searched := space(job)):
         if key not in known:
             build(kind.Config, {key: None}, where=f"--search {key}")
+    if not searched:
+        raise ConfigError(f"everything that could be searched of {job.model} is set: leave a --set out")
 
 
 def _open_search(out: Path, job: TuneJob, data: Dataset) -> None:
@@ -134,6 +131,7 @@ def _open_search(out: Path, job: TuneJob, data: Dataset) -> None:
                     f"the search in {out} was started with {key} {before.get(key)!r}, not {value!r}: "
                     "resume it with the same, or choose another --out"
                 )
+        _mend(out / "journal.log")
         return
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not described.exists())):
         raise InputError(f"{out} exists and is not the folder of a search: choose another --out, or remove it")
@@ -142,6 +140,13 @@ def _open_search(out: Path, job: TuneJob, data: Dataset) -> None:
         for path in map(out.joinpath, _OURS):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     atomic_write(described, msgspec.json.format(msgspec.json.encode(record), indent=1))
+
+
+def _mend(journal: Path) -> None:
+    """Drop the line that a killed process was writing, and its lock."""
+    journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
+    if journal.exists() and not (content := journal.read_bytes()).endswith(b"\n"):
+        atomic_write(journal, content[: content.rfind(b"\n") + 1])
 
 
 def _front(job: TuneJob, study: optuna.Study) -> list[FrozenTrial]:
