@@ -13,7 +13,27 @@ __all__ = ["TABLES", "Table", "TableOptions", "make_table"]
 
 TABLES: Registry[Table] = Registry(
     "table",
-    {"dense": Entry("leanrec.nn.tables.dense:DenseTable", "every row in memory, float32", "train")},
+    {
+        "dense": Entry("leanrec.nn.tables.dense:DenseTable", "every row in memory, float32", "train"),
+        "mapped": Entry("leanrec.nn.tables.mapped:MappedTable", "on disk, the hottest rows in memory", "train"),
+        "device": Entry("leanrec.nn.tables.device:DeviceTable", "in one torch tensor, for GPUs", "train"),
+        "bounded": Entry("leanrec.nn.tables.bounded:BoundedTable", "memory for the rows in use only", "train"),
+        "bfloat16": Entry("leanrec.nn.tables.bfloat16:BFloat16Table", "bfloat16, rounded by chance", "train"),
+        "split-bfloat16": Entry(
+            "leanrec.nn.tables.bfloat16:SplitBFloat16Table", "bfloat16 to read, float32 to step", "train"
+        ),
+        "hashed": Entry("leanrec.nn.tables.hashed:HashedTable", "sums of rows picked by hashes", "train"),
+        "quotient-remainder": Entry(
+            "leanrec.nn.tables.quotient_remainder:QuotientRemainderTable", "products of two small tables", "train"
+        ),
+        "robe": Entry("leanrec.nn.tables.robe:RobeTable", "pieces of one shared array", "train"),
+        "tensor-train": Entry(
+            "leanrec.nn.tables.tensor_train:TensorTrainTable", "products of three small cores", "train"
+        ),
+        "product-quantised": Entry(
+            "leanrec.nn.tables.product_quantised:ProductQuantisedTable", "codes of a few bytes an item", "train"
+        ),
+    },
 )
 
 

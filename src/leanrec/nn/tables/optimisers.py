@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -62,7 +63,7 @@ class RowOptimiser(ABC):
         return {"step": np.asarray([self.step], np.int64), **self.moments}
 
     @final
-    def load_state(self, state: Any) -> None:
+    def load_state(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take over what `state` gave."""
         self.step = int(state["step"][0])
         for name, moment in self.moments.items():
