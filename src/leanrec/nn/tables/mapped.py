@@ -109,7 +109,7 @@ class MappedTable(Table):
 
     def _place(self, rows_U: Rows) -> Rows:
         """The slots of the rows, once their values stand there."""
-        self._file.reserve(len(rows_U))  # so that a full disk is found out before any row leaves memory
+        self._file.reserve(self._slots.leaving(rows_U))  # so that a full disk is found out before any row leaves memory
         placed = self._slots.place(rows_U)
         slots_C, rows_C = placed.slots_C, rows_U[placed.came_C]
         leaving = (placed.left_C >= 0) & self._changed[slots_C]

@@ -211,9 +211,10 @@ class RowFile:
     def close(self) -> None:
         """Let go of the file."""
         if self._handle >= 0:
+            fcntl.flock(self._handle, fcntl.LOCK_UN)  # the mapping has a descriptor of its own, which may live on
             self._closing()
         self._token, self._handle = 0, -1
-        self._pages, self._free = self._pages[:0], self._free[:0]
+        self._pages, self._free = np.empty((0, self._page_floats), np.float32), self._free[:0]
         self._protected = self._protected[:0]
 
 

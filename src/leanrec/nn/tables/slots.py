@@ -40,7 +40,7 @@ class Slots:
         self.row_of_slot_M = np.full(slots, -1, np.int32)
         self._used_M = np.full(slots, -1, np.int64)
         self._uses_M = np.zeros(slots, np.uint8)
-        self._now, self._hand = 0, 0
+        self._now, self._hand, self._free = 0, 0, slots
 
     @property
     def nbytes(self) -> int:
@@ -57,12 +57,18 @@ class Slots:
         slots_U, came_C, left_C, self._hand = place_rows(
             rows_U, self.slot_of_row_N, self.row_of_slot_M, self._used_M, self._uses_M, self._now, self._hand
         )
+        self._free -= int((left_C < 0).sum())
         return Placed(slots_U, came_C, left_C)
+
+    def leaving(self, rows_U: Rows) -> int:
+        """How many rows would lose their slots for these."""
+        return max(0, int((self.slot_of_row_N[rows_U] < 0).sum()) - self._free)
 
     def drop(self, rows: Rows) -> Rows:
         """Take the slots of these rows away; the slots that are free now."""
         slots = self.slot_of_row_N[rows]
         slots = slots[slots >= 0]
+        self._free += len(slots)
         self.slot_of_row_N[rows] = -1
         self.row_of_slot_M[slots], self._used_M[slots], self._uses_M[slots] = -1, -1, 0
         return slots
@@ -91,3 +97,4 @@ class Slots:
         self.slot_of_row_N[:] = -1
         taken = np.flatnonzero(self.row_of_slot_M >= 0)
         self.slot_of_row_N[self.row_of_slot_M[taken]] = taken
+        self._free = len(self.row_of_slot_M) - len(taken)
