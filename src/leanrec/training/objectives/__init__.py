@@ -12,10 +12,16 @@ __all__ = ["OBJECTIVES", "Objective", "Predictions", "make_objective"]
 OBJECTIVES: Registry[Objective] = Registry(
     "objective",
     {
-        "softmax": Entry("leanrec.training.objectives.softmax:Softmax", "exact softmax over the catalogue", "train"),
+        "softmax": Entry(
+            "leanrec.training.objectives.softmax:Softmax", "exact softmax over the catalogue, in blocks", "train"
+        ),
         "sampled-softmax": Entry(
             "leanrec.training.objectives.sampled:SampledSoftmax", "softmax over shared negatives with log-Q", "train"
         ),
+        "gbce": Entry("leanrec.training.objectives.pairwise:GBCE", "binary cross-entropy calibrated by t", "train"),
+        "bpr": Entry("leanrec.training.objectives.pairwise:BPR", "each target above each negative", "train"),
+        "ccl": Entry("leanrec.training.objectives.pairwise:CCL", "cosines with a margin, as SimpleX", "train"),
+        "sce": Entry("leanrec.training.objectives.sce:SCE", "softmax over buckets of hard items", "train"),
     },
 )
 

@@ -42,6 +42,8 @@ class Objective(ABC):
 
     Options: ClassVar[type[Config]] = NoOptions
     full: ClassVar[bool]
+    cosine: ClassVar[bool] = False
+    """Whether scores are cosines: item vectors are then kept at unit length, in training and in what is served."""
 
     @abstractmethod
     def __init__(self, config: Config, num_items: int, negatives: int) -> None:
