@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leanrec.core.errors import InputError
-from leanrec.data import order
 from leanrec.data.prepare import prepare
 from tests.data.logs import LOGS, decoded, frame, histories
 
@@ -24,20 +23,6 @@ def test_sequences_are_those_of_plain_python(log, text):
     }
     assert decoded(data, data.interactions.items) == expected
     assert data.users.ids() == sorted(expected)
-
-
-@quick
-@given(LOGS)
-def test_compiled_and_plain_give_the_same_data(log):
-    plain = prepare(frame(log))
-    original = order._COMPILED_FROM
-    order._COMPILED_FROM = 0
-    try:
-        compiled = prepare(frame(log))
-    finally:
-        order._COMPILED_FROM = original
-    assert compiled.fingerprint == plain.fingerprint
-    assert compiled.report == plain.report
 
 
 @quick

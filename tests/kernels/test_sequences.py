@@ -16,6 +16,8 @@ from leanrec.kernels.sequences import (
     mark_seen_reference,
     sort_inside,
     sort_inside_reference,
+    spread,
+    spread_reference,
 )
 
 USERS, ITEMS = 4, 5
@@ -30,9 +32,18 @@ def columns(log):
     return users, items, np.array([t for _, _, t in log], dtype=np.float64), offsets
 
 
+def mark_from_new(items, offsets, times):
+    """In two calls, as the blocks of a log are."""
+    owner_of, time_of = np.full(ITEMS, -1, np.int32), np.empty(ITEMS)
+    middle = offsets[2]
+    marks = [mark_seen(items[:middle], offsets[:3], times[:middle], 0, owner_of, time_of)]
+    marks.append(mark_seen(items[middle:], offsets[2:] - middle, times[middle:], 2, owner_of, time_of))
+    return np.concatenate(marks)
+
+
 @pytest.mark.parametrize(
     ("group", "sort", "mark"),
-    [(group_rows, sort_inside, mark_seen), (group_rows_reference, sort_inside_reference, mark_seen_reference)],
+    [(group_rows, sort_inside, mark_from_new), (group_rows_reference, sort_inside_reference, mark_seen_reference)],
     ids=["compiled", "numpy"],
 )
 @given(log=logs)
@@ -51,7 +62,7 @@ def test_sequences_as_python_makes_them(group, sort, mark, log):
         before = seen.setdefault((user, item), set())
         marks.append(TWICE if moment in before else REPEAT if before else 0)
         before.add(moment)
-    assert mark(items[places], offsets, times[places], ITEMS).tolist() == marks
+    assert mark(items[places], offsets, times[places]).tolist() == marks
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int64])
@@ -75,3 +86,18 @@ def test_active_days(count, log):
     expected = [len({time // 2 for owner, _, time in log if owner == user}) for user in range(USERS)]
     assert count(times, offsets).tolist() == expected
     assert len(users) == len(times)
+
+
+@given(owners=st.lists(st.integers(0, 5), max_size=60))
+@settings(deadline=None)
+def test_spreading_keeps_the_order_of_each_owner(owners):
+    owner = np.array(owners, dtype=np.int32)
+    counts = np.bincount(owner, minlength=6)
+    expected = np.empty(len(owner), np.int64)
+    expected[np.argsort(owner, kind="stable")] = np.arange(len(owner))
+    for place in (spread, spread_reference):
+        free, places = np.cumsum(counts) - counts, np.empty(len(owner), np.int64)
+        place(owner[:20], free, places[:20])
+        place(owner[20:], free, places[20:])
+        assert np.array_equal(places, expected)
+        assert np.array_equal(free, np.cumsum(counts))

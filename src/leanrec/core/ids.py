@@ -76,6 +76,12 @@ class Vocabulary:
             return picked
         return list(self._ids) if rows is None else [self._ids[r] for r in rows]
 
+    def taken(self, rows: npt.NDArray[np.integer]) -> Vocabulary:
+        """The ids of the given rows, in this order, as a vocabulary of their own."""
+        if isinstance(self._ids, np.ndarray):
+            return Vocabulary(self._ids[rows], self.erased[rows])
+        return Vocabulary([self._ids[row] for row in rows.tolist()], self.erased[rows])
+
     def extended(self, ids: Iterable[Id]) -> Vocabulary:
         """This vocabulary with the ids it does not know yet added at the end, in order of first appearance."""
         fresh = list(dict.fromkeys(i for i in ids if i not in self._rows))

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from leanrec.core.errors import InputError
-from leanrec.core.ids import Vocabulary
-from leanrec.data.ingest import Log
-from leanrec.data.order import days_of_users, seen_marks
+from leanrec.data.log import Block, Log
+from leanrec.data.order import Marks, days_of_users
 from leanrec.data.report import BotReport, Report
 from leanrec.kernels.sequences import REPEAT, TWICE
 
-__all__ = ["apply_min_count", "compact", "drop_outliers", "suspect_bots"]
+__all__ = ["apply_min_count", "drop_outliers", "suspect_bots"]
 
 BOT_EVENTS_PER_DAY = 1_000.0
 BOT_EVENTS = 20_000.0
@@ -22,38 +19,46 @@ BOT_DEVIATIONS = 6.0
 
 
 def drop_outliers(log: Log, ordered: bool, drop: frozenset[str], report: Report) -> None:
-    """Count duplicates, repeats and suspected bots in an arranged log, and drop what is asked; in place."""
-    offsets = log.offsets()
-    marks = seen_marks(log, offsets)
-    if log.times is None and ordered:
-        marks[marks == TWICE] = REPEAT
-    report.duplicates = int((marks == TWICE).sum())
-    report.repeat_share = float((marks == REPEAT).sum()) / max(len(log) - report.duplicates, 1)
-    bots, report.bots = suspect_bots(log, offsets)
-    keep = np.ones(len(log), dtype=np.bool_)
+    """Count duplicates, repeats and suspected bots, and drop what is asked; in place."""
+    marks = Marks(log, ordered)
+    repeats = 0
+    for block in log.blocks():
+        found = np.bincount(marks.of(block), minlength=3)
+        report.duplicates += int(found[TWICE])
+        repeats += int(found[REPEAT])
+    report.repeat_share = repeats / max(len(log) - report.duplicates, 1)
+    bots, report.bots = suspect_bots(log)
+    report.bots.dropped = "bots" in drop and report.bots.users > 0
+    if not report.bots.dropped and not ("duplicates" in drop and report.duplicates):
+        return
     if "duplicates" in drop:
-        keep &= marks != TWICE
         report.count_dropped("duplicate of an earlier row", report.duplicates)
-    if "bots" in drop and report.bots.users:
-        report.bots.dropped = True
-        from_bots = bots[log.users]
-        report.count_dropped("from a suspected bot", int((from_bots & keep).sum()))
-        keep &= ~from_bots
-    if not keep.all():
-        log.take(keep)
+    fresh = Marks(log, ordered)
+
+    def kept(block: Block) -> npt.NDArray[np.bool_]:
+        keep = np.ones(len(log.items[block.events]), np.bool_)
+        if "duplicates" in drop:
+            keep = fresh.of(block) != TWICE
+        if report.bots.dropped:
+            from_bots = np.repeat(bots[block.users], np.diff(block.offsets))
+            report.count_dropped("from a suspected bot", int((from_bots & keep).sum()))
+            keep &= ~from_bots
+        return keep
+
+    log.keep(kept)
 
 
-def suspect_bots(log: Log, offsets: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.bool_], BotReport]:
+def suspect_bots(log: Log) -> tuple[npt.NDArray[np.bool_], BotReport]:
     """(users,) whose rate stands out: events per active day, or events per user where there are no times.
 
     The threshold is six robust standard deviations (1.4826 x the median absolute deviation) of the logarithm above its
     median, and never below 1,000 events a day or 20,000 events.
     """
-    counts = np.diff(offsets).astype(np.float64)
+    counts = np.diff(log.offsets).astype(np.float64)
     if log.times is None:
         rates, floor, unit = counts, BOT_EVENTS, "events per user"
     else:
-        days = days_of_users(log, offsets)
+        days = days_of_users(log)
         rates, floor, unit = counts / np.maximum(days, 1), BOT_EVENTS_PER_DAY, "events per active day"
     logs = np.log(rates[counts > 0])
     middle = np.median(logs)
@@ -67,13 +72,19 @@ def apply_min_count(log: Log, min_count: int, report: Report) -> None:
     """Drop users and items with fewer events until all have enough (the iterative k-core); in place."""
     before, rounds = len(log), 0
     while min_count > 1:
-        users = np.bincount(log.users, minlength=len(log.user_ids))
-        items = np.bincount(log.items, minlength=len(log.item_ids))
-        keep = (users[log.users] >= min_count) & (items[log.items] >= min_count)
-        if keep.all():
+        users, items = np.diff(log.offsets) >= min_count, log.item_counts() >= min_count
+        left = len(log)
+
+        def kept(
+            block: Block, users: npt.NDArray[np.bool_] = users, items: npt.NDArray[np.bool_] = items
+        ) -> npt.NDArray[np.bool_]:
+            keep: npt.NDArray[np.bool_] = items[log.items[block.events]]
+            return keep & np.repeat(users[block.users], np.diff(block.offsets))
+
+        log.keep(kept)
+        if len(log) == left:
             break
         rounds += 1
-        log.take(keep)
         if not len(log):
             raise InputError(
                 f"{report.source}: nothing is left with min_count={min_count}: no group of users and items has so many "
@@ -81,19 +92,3 @@ def apply_min_count(log: Log, min_count: int, report: Report) -> None:
             )
     if rounds:
         report.count_dropped(f"user or item with fewer than {min_count} events ({rounds} rounds)", before - len(log))
-
-
-def compact(log: Log) -> None:
-    """Forget ids without events; in place."""
-    log.user_ids, log.users = _compact(log.user_ids, log.users)
-    log.item_ids, log.items = _compact(log.item_ids, log.items)
-
-
-def _compact(ids: Vocabulary, rows: npt.NDArray[np.int32]) -> tuple[Vocabulary, npt.NDArray[np.int32]]:
-    used = np.zeros(len(ids), dtype=np.bool_)
-    used[rows] = True
-    if used.all():
-        return ids, rows
-    fresh = np.cumsum(used, dtype=np.int32) - np.int32(1)
-    kept: Any = ids.ids(np.flatnonzero(used))
-    return Vocabulary(kept), fresh[rows]

@@ -1,4 +1,4 @@
-"""Stream rows into narrow arrays: each batch is cleaned, its ids encoded, and only rows and numbers are kept."""
+"""Stream rows into columns of numbers: each batch is cleaned, and only what is kept of it is written down."""
 
 from __future__ import annotations
 
@@ -6,115 +6,46 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from leanrec.core.console import Progress
 from leanrec.core.errors import InputError
-from leanrec.core.ids import Vocabulary
 from leanrec.data.clean import Positive, clean_ids, clean_times, clean_values, id_kind, latest_time
-from leanrec.data.readers import Events, as_text, check_files, reading
+from leanrec.data.numbering import Ids, Numbered
+from leanrec.data.readers import Events, as_text, check_files, known_rows, reading
 from leanrec.data.report import Report
+from leanrec.data.scratch import Column, Scratch
 
-__all__ = ["Log", "ingest"]
+__all__ = ["Rows", "ingest"]
 
 _BATCH = 1 << 20
-_INT32 = np.iinfo(np.int32)
+_ROW_BYTES = {"user": 12, "item": 12, "time": 16, "value": 8, "order": 16, "split": 2}
+"""Room on the disk for one row: as it was read, and by user."""
+
 _LABELS = {"train": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2}
 
 
 @dataclass(slots=True)
-class Log:
-    """Kept events in the order of the file. users, items: (T,) int32 rows. times: (T,) Unix seconds. values: (T,)
-    float32, NaN where missing. order: (T,) sort key. split: (T,) uint8 given labels. None where there is no column.
+class Rows:
+    """What is kept of each row, in the order of the file: ids; and by role, where there is such a column, time (Unix
+    seconds), value (float32, NaN where missing), order (sort key), split (uint8 given labels).
     """
 
-    user_ids: Vocabulary
-    item_ids: Vocabulary
-    users: npt.NDArray[np.int32]
-    items: npt.NDArray[np.int32]
-    times: npt.NDArray[np.float64] | None = None
-    values: npt.NDArray[np.float32] | None = None
-    order: npt.NDArray[Any] | None = None
-    split: npt.NDArray[np.uint8] | None = None
+    users: Numbered
+    items: Numbered
+    columns: dict[str, npt.NDArray[Any]]
 
     def __len__(self) -> int:
-        return len(self.users)
-
-    def take(self, at: npt.NDArray[np.integer[Any]] | npt.NDArray[np.bool_]) -> None:
-        """Keep the events at these positions, in this order (or under this mask); in place, one column at a time."""
-        for column in ("users", "items", "times", "values", "order", "split"):
-            array = getattr(self, column)
-            if array is not None:
-                setattr(self, column, array[at])
-
-    def offsets(self) -> npt.NDArray[np.int64]:
-        """(users + 1,) where each user's events start, once they are by user."""
-        offsets = np.zeros(len(self.user_ids) + 1, dtype=np.int64)
-        np.cumsum(np.bincount(self.users, minlength=len(self.user_ids)), out=offsets[1:])
-        return offsets
+        return len(self.users.codes)
 
 
-class _Ids:
-    """A column of ids while it streams in: whole numbers as they are, text as codes of a growing pool."""
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self.pool = pl.Categories.random()
-        # Polars forgets the texts of a pool when no series of it is left.
-        self._alive = pl.Series([], dtype=pl.Categorical(self.pool))
-        self.parts: list[npt.NDArray[Any]] = []
-
-    def append(self, ids: pl.Series) -> None:
-        if self.kind == "text":
-            ids = ids.cast(pl.Categorical(self.pool)).to_physical()
-        elif len(ids) and ids.is_between(_INT32.min, _INT32.max).all():
-            ids = ids.cast(pl.Int32)
-        self.parts.append(ids.to_numpy())
-
-    def finish(self) -> tuple[Vocabulary, npt.NDArray[np.int32]]:
-        """The vocabulary, ids rising, and the row of every event."""
-        codes = _joined(self.parts)
-        if self.kind != "text":
-            return _encode_numbers(codes)
-        texts = self.pool.to_series()
-        order = texts.arg_sort().to_numpy()
-        rows = np.empty(len(order), dtype=np.int32)
-        rows[order] = np.arange(len(order), dtype=np.int32)
-        return Vocabulary(texts.gather(order).to_list()), rows[codes]
-
-
-def _joined(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """The parts end to end, each freed as soon as it is copied."""
-    whole = np.empty(sum(map(len, parts)), dtype=np.result_type(*parts))
-    end = len(whole)
-    while parts:
-        part = parts.pop()
-        whole[end - len(part) : end] = part
-        end -= len(part)
-    return whole
-
-
-def _encode_numbers(ids: npt.NDArray[np.int32] | npt.NDArray[np.int64]) -> tuple[Vocabulary, npt.NDArray[np.int32]]:
-    low, high = int(ids.min()), int(ids.max())
-    if high - low < min(max(4 * len(ids), 1 << 16), _INT32.max):
-        present = np.zeros(high - low + 1, dtype=np.bool_)
-        places = ids if low == 0 else ids - low
-        present[places] = True
-        known = np.flatnonzero(present) + low
-        rows = np.cumsum(present, dtype=np.int32) - np.int32(1)
-        return Vocabulary(known), rows[places]
-    column = pl.Series("id", ids)
-    unique = column.unique().sort()
-    rows_of = pl.DataFrame({"id": unique, "row": np.arange(len(unique), dtype=np.int32)})
-    rows = column.to_frame().join(rows_of, on="id", how="left", maintain_order="left")["row"].to_numpy()
-    return Vocabulary(unique.to_numpy()), rows
-
-
-def ingest(events: Events, columns: Mapping[str, str], positive: Positive | None, report: Report) -> Log:
+def ingest(
+    events: Events, columns: Mapping[str, str], positive: Positive | None, report: Report, scratch: Scratch
+) -> Rows:
     """Read every row once. Rows are dropped for the first reason that applies, and counted in the report."""
     try:
-        return _ingest(events, columns, positive, report)
+        return _ingest(events, columns, positive, report, scratch)
     except InputError as error:
         # Ids that look like whole numbers in the first rows of a CSV may turn out to be text further down.
         if not (events.text and isinstance(error.__cause__, pl.exceptions.ComputeError)):
@@ -123,12 +54,15 @@ def ingest(events: Events, columns: Mapping[str, str], positive: Positive | None
         report.rows_read = 0
         report.dropped.clear()
         report.repaired.clear()
-        log = _ingest(as_text(events, ids), columns, positive, report)
+        rows = _ingest(as_text(events, ids), columns, positive, report, scratch)
         report.notes.append(f"{' and '.join(ids)} are not whole numbers throughout: read as text")
-        return log
+        return rows
 
 
-def _ingest(events: Events, columns: Mapping[str, str], positive: Positive | None, report: Report) -> Log:
+def _ingest(
+    events: Events, columns: Mapping[str, str], positive: Positive | None, report: Report, scratch: Scratch
+) -> Rows:
+    kept = 0
     picked = {role: pl.col(name).alias(role) for role, name in columns.items()}
     if positive is not None:
         picked["positive"] = pl.col(positive.column).alias("positive")
@@ -137,33 +71,27 @@ def _ingest(events: Events, columns: Mapping[str, str], positive: Positive | Non
         frame = events.frame.select(list(picked.values()))
         schema = frame.collect_schema()
         kinds = {role: id_kind(schema[role], columns[role], events.where) for role in ("user", "item")}
-        ids = {role: _Ids(kind) for role, kind in kinds.items()}
-        rest: dict[str, list[npt.NDArray[Any]]] = {r: [] for r in ("time", "value", "order", "split") if r in columns}
-        for batch in frame.collect_batches(chunk_size=_BATCH, maintain_order=True):
-            clean = _clean_batch(batch, kinds, columns, positive, events.where, report)
-            report.rows_read += len(batch)
-            for role in ("user", "item"):
-                ids[role].append(clean[role])
-            for role, parts in rest.items():
-                parts.append(clean[role].to_numpy())
+        total = known_rows(events)
+        scratch.check((total or 0) * sum(size for role, size in _ROW_BYTES.items() if role in columns))
+        ids = {role: Ids(kind, scratch) for role, kind in kinds.items()}
+        rest = {role: Column(scratch) for role in ("time", "value", "order", "split") if role in columns}
+        with Progress("reading", total) as progress:
+            for batch in frame.collect_batches(chunk_size=_BATCH, maintain_order=True):
+                clean = _clean_batch(batch, kinds, columns, positive, events.where, report)
+                report.rows_read += len(batch)
+                for role in ("user", "item"):
+                    ids[role].append(clean[role])
+                for role, column in rest.items():
+                    column.append(clean[role].to_numpy())
+                kept += len(clean)
+                progress.advance(len(batch))
     if not report.rows_read:
         raise InputError(f"{events.where} holds no rows")
-    if not any(len(part) for part in ids["user"].parts):
+    if not kept:
         reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in report.dropped.items())
         raise InputError(f"{events.where}: no event is left of {report.rows_read:,} rows after cleaning ({reasons})")
-    user_ids, users = ids["user"].finish()
-    item_ids, items = ids["item"].finish()
-    arrays = {role: _joined(parts) for role, parts in rest.items()}
-    return Log(
-        user_ids,
-        item_ids,
-        users,
-        items,
-        arrays.get("time"),
-        arrays.get("value"),
-        arrays.get("order"),
-        arrays.get("split"),
-    )
+    numbered = {role: column.finish() for role, column in ids.items()}
+    return Rows(numbered["user"], numbered["item"], {role: column.finish() for role, column in rest.items()})
 
 
 def _clean_batch(

@@ -7,8 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.data.ingest import Log
+from leanrec.core.console import Progress
+from leanrec.data.ingest import Rows
+from leanrec.data.log import Block, Log, user_blocks
+from leanrec.data.numbering import COMPILED_FROM
+from leanrec.data.scratch import Scratch
 from leanrec.kernels.sequences import (
+    REPEAT,
+    TWICE,
     active_days,
     active_days_reference,
     group_rows,
@@ -17,45 +23,101 @@ from leanrec.kernels.sequences import (
     mark_seen_reference,
     sort_inside,
     sort_inside_reference,
+    spread,
+    spread_reference,
 )
 
-__all__ = ["arrange", "days_of_users", "seen_marks"]
+__all__ = ["Marks", "arrange", "days_of_users"]
 
-_COMPILED_FROM = 1 << 20
-"""Events from which loading (at first: compiling) the kernels is quicker than NumPy."""
-
-
-def arrange(log: Log) -> None:
-    """Order the log by user, then time, then the order column, then position in the file; in place."""
-    large = len(log) >= _COMPILED_FROM
-    offsets = log.offsets()
-    narrow = len(log) < 1 << 31
-    places: npt.NDArray[np.integer[Any]] = np.empty(len(log), np.int32) if narrow else np.empty(len(log), np.int64)
-    (group_rows if large else group_rows_reference)(log.users, offsets, places)
-    for keys in (log.order, log.times):  # stable: the last key counts most
-        if keys is not None:
-            (sort_inside if large else sort_inside_reference)(keys, offsets, places)
-    log.users = np.repeat(np.arange(len(log.user_ids), dtype=np.int32), np.diff(offsets))
-    log.order = None
-    for column in ("items", "times", "values", "split"):
-        array = getattr(log, column)
-        if array is not None:
-            setattr(log, column, array[places])
+_BATCH = 1 << 20
 
 
-def seen_marks(log: Log, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    """(T,) TWICE for an event that its user has at the same time already, REPEAT for an item that they had before.
+def arrange(rows: Rows, scratch: Scratch) -> Log:
+    """Events by user, then time, then the order column, then position in the file.
 
-    Without times everything happens at once in an unordered log (where a second pair says nothing new), and never at
-    once in an ordered one; the log must be arranged.
+    In two passes, so that neither jumps about in more than a cache or a page holds: first every event goes to the
+    block of its user, then each block is ordered by itself. What `rows` holds is given up on the way.
     """
-    mark = mark_seen if len(log) >= _COMPILED_FROM else mark_seen_reference
-    times = np.zeros(len(log)) if log.times is None else log.times
-    return mark(log.items, offsets, times, len(log.item_ids))
+    offsets = np.zeros(len(rows.users.counts) + 1, np.int64)
+    np.cumsum(rows.users.counts, out=offsets[1:])
+    blocks = list(user_blocks(offsets))
+    columns = _by_block(rows, blocks, scratch)
+    users, order = columns.pop("users"), columns.pop("order", None)
+    large = len(users) >= COMPILED_FROM
+    with Progress("ordering", len(users)) as progress:
+        for block in blocks:
+            places = np.empty(block.events.stop - block.events.start, np.int64)
+            own = users[block.events] - np.int32(block.users.start)
+            (group_rows if large else group_rows_reference)(own, block.offsets, places)
+            for keys in (order, columns.get("times")):  # stable: the last key counts most
+                if keys is not None:
+                    (sort_inside if large else sort_inside_reference)(keys[block.events], block.offsets, places)
+            for column in columns.values():
+                column[block.events] = column[block.events][places]
+            progress.advance(len(places))
+    return Log(
+        rows.users.vocabulary,
+        rows.items.vocabulary,
+        offsets,
+        columns["items"],
+        columns.get("times"),
+        columns.get("values"),
+        columns.get("split"),
+    )
 
 
-def days_of_users(log: Log, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """(users,) on how many days each has an event; the log must be arranged and have times."""
+def _by_block(rows: Rows, blocks: list[Block], scratch: Scratch) -> dict[str, npt.NDArray[Any]]:
+    """The columns, rows in place of ids, each event in the span of its user's block, otherwise as in the file."""
+    names = {"time": "times", "value": "values", "order": "order", "split": "split"}
+    columns = {names[role]: scratch.array(len(rows), array.dtype) for role, array in rows.columns.items()}
+    columns |= {name: scratch.array(len(rows), np.int32) for name in ("users", "items")}
+    block_of = np.repeat(
+        np.arange(len(blocks), dtype=np.int32), [block.users.stop - block.users.start for block in blocks]
+    )
+    free = np.array([block.events.start for block in blocks])
+    large = len(rows) >= COMPILED_FROM
+    for start in range(0, len(rows), _BATCH):
+        stop = min(start + _BATCH, len(rows))
+        users = rows.users.rows(start, stop)
+        owner = block_of[users]
+        places = np.empty(len(users), np.int64)
+        (spread if large else spread_reference)(owner, free, places)
+        batch = {names[role]: array[start:stop] for role, array in rows.columns.items()}
+        for name, column in {"users": users, "items": rows.items.rows(start, stop), **batch}.items():
+            columns[name][places] = column
+    return columns
+
+
+class Marks:
+    """What stands twice in a log, block by block in the order of users.
+
+    TWICE for an event that its user has at the same time already, REPEAT for an item that they had before. Without
+    times everything happens at once in an unordered log (where a second pair says nothing new), and never at once in
+    an ordered one.
+    """
+
+    def __init__(self, log: Log, ordered: bool) -> None:
+        self._log = log
+        self._apart = ordered and log.times is None
+        self._compiled = len(log) >= COMPILED_FROM
+        seen = len(log.item_ids) if self._compiled else 0
+        self._owner_of, self._time_of = np.full(seen, -1, np.int32), np.empty(seen)
+
+    def of(self, block: Block) -> npt.NDArray[np.uint8]:
+        """(events of the block,) TWICE, REPEAT or 0."""
+        items, times = self._log.items[block.events], self._log.times
+        moments = np.zeros(len(items)) if times is None else times[block.events]
+        if self._compiled:
+            marks = mark_seen(items, block.offsets, moments, block.users.start, self._owner_of, self._time_of)
+        else:
+            marks = mark_seen_reference(items, block.offsets, moments)
+        if self._apart:
+            marks[marks == TWICE] = REPEAT
+        return marks
+
+
+def days_of_users(log: Log) -> npt.NDArray[np.int64]:
+    """(users,) on how many days each has an event; the log must have times."""
     assert log.times is not None
-    count = active_days if len(log) >= _COMPILED_FROM else active_days_reference
-    return count(log.times, offsets)
+    count = active_days if len(log) >= COMPILED_FROM else active_days_reference
+    return np.concatenate([count(log.times[block.events], block.offsets) for block in log.blocks()])

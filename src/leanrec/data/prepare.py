@@ -16,12 +16,15 @@ from leanrec.core.registry import nearest
 from leanrec.data.attributes import align
 from leanrec.data.clean import parse_positive
 from leanrec.data.dataset import Dataset, Interactions
-from leanrec.data.filters import apply_min_count, compact, drop_outliers
-from leanrec.data.ingest import Log, ingest
+from leanrec.data.filters import apply_min_count, drop_outliers
+from leanrec.data.ingest import ingest
+from leanrec.data.labels import count_labels, label_events
+from leanrec.data.log import Log
 from leanrec.data.order import arrange
 from leanrec.data.readers import Events, choose_columns, companion, open_events
 from leanrec.data.report import Report
-from leanrec.data.split import TEST, TRAIN, VALID, Protocol, Split, assign, certifying, draw_valid, parse_split
+from leanrec.data.scratch import Scratch
+from leanrec.data.split import TEST, Protocol, Split, certifying, parse_split
 
 __all__ = ["prepare"]
 
@@ -49,7 +52,7 @@ def prepare(
     out: str | Path | None = None,
     name: str | None = None,
 ) -> Dataset:
-    """Turn a raw log into a Dataset, saved to `out` when given.
+    """Turn a raw log into a Dataset, saved to `out` when given; a log larger than memory is then prepared on the disk.
 
     events: a file, glob or folder (Parquet, CSV, TSV, JSON Lines, Arrow, RecBole `.inter`), any frame that speaks Arrow
     (Polars, pandas, DuckDB, PyArrow), or a SciPy sparse matrix of users by items. Columns are `user_id`, `item_id`,
@@ -62,7 +65,9 @@ def prepare(
     "allowed", False or "excluded"; None guesses from the data). positive: only these events count, as in 'value>=4'.
     drop: "duplicates", "bots". certify: share of users that nothing may be tuned on.
 
-    Raises InputError when the input is wrong or nothing is left, MachineError when the disk is full.
+    Memory: what a batch of rows needs, a few numbers for each user and item, and at most `scratch.MEMORY` for events;
+    without `out`, all events too. Raises InputError when the input is wrong or nothing is left, MachineError when the
+    disk is full.
     """
     parsed = parse_split(split)
     _check_options(drop, min_count, certify)
@@ -78,13 +83,12 @@ def prepare(
     report = Report(source=source.where, columns=columns)
     ordered = ("time" in columns or "order" in columns) and parsed.kind != "random"
     _check_order(parsed, split, ordered, "time" in columns, source)
-    log = ingest(source, columns, condition, report)
-    arrange(log)
-    drop_outliers(log, ordered, frozenset(drop), report)
-    apply_min_count(log, min_count, report)
-    compact(log)
-    sequences = Jagged(log.items, log.offsets())
-    labels, drawn = _labels(log, parsed, sequences, ordered, seed)
+    with Scratch(None if out is None else Path(out).absolute().parent) as scratch:
+        log = arrange(ingest(source, columns, condition, report, scratch), scratch)
+        drop_outliers(log, ordered, frozenset(drop), report)
+        apply_min_count(log, min_count, report)
+        log.forget_unused()
+        labels, drawn = label_events(log, parsed, ordered, seed, scratch)
     protocol = Protocol(
         split=split,
         repeats=_guess_repeats(report) if allowed is None else allowed,
@@ -98,7 +102,7 @@ def prepare(
         name=name or _name_of(events),
         users=log.user_ids,
         items=log.item_ids,
-        interactions=Interactions(sequences, labels, log.times, log.values),
+        interactions=Interactions(Jagged(log.items, log.offsets), labels, log.times, log.values),
         protocol=protocol,
         certify=certifying(log.user_ids, certify, seed),
         report=report,
@@ -145,17 +149,6 @@ def _check_order(parsed: Split, split: str, ordered: bool, timed: bool, source: 
         )
 
 
-def _labels(log: Log, parsed: Split, sequences: Jagged, ordered: bool, seed: int) -> tuple[npt.NDArray[np.uint8], bool]:
-    """The label of each event, and whether validation was drawn from the given training part."""
-    if log.split is None:
-        return assign(parsed, sequences, log.times, log.user_ids, seed), False
-    if not (log.split == TRAIN).any():
-        raise InputError(f"split 'column:{parsed.column}': no row says 'train', so there is nothing to learn from")
-    if (log.split == VALID).any():
-        return log.split, False
-    return draw_valid(log.split, sequences, ordered, log.user_ids, seed), True
-
-
 def _guess_repeats(report: Report) -> bool:
     allowed = report.repeat_share >= REPEATS_FROM
     report.notes.append(
@@ -170,7 +163,7 @@ def _describe(report: Report, log: Log, labels: npt.NDArray[np.uint8]) -> None:
     report.events, report.users, report.items = len(log), len(log.user_ids), len(log.item_ids)
     if log.times is not None:
         report.first_time, report.last_time = float(log.times.min()), float(log.times.max())
-    counts = np.bincount(labels, minlength=4).tolist()
+    counts = count_labels(log, labels).tolist()
     names = ("train", "valid", "test", "context")
     report.splits = {name: count for name, count in zip(names, counts, strict=True) if count}
     if not counts[TEST]:

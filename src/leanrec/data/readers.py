@@ -27,6 +27,7 @@ __all__ = [
     "check_files",
     "choose_columns",
     "companion",
+    "known_rows",
     "open_events",
     "read_table",
     "reading",
@@ -109,6 +110,13 @@ def check_files(events: Events, columns: Collection[str] | None = None) -> None:
     for file in events.files:
         if _format(file) == "parquet" and "://" not in file:
             check_parquet(file, columns)
+
+
+def known_rows(events: Events) -> int | None:
+    """How many rows there are, where local files say so without being read."""
+    if events.files and _format(events.files[0]) in ("parquet", "ipc") and "://" not in events.where:
+        return int(events.frame.select(pl.len()).collect().item())
+    return None
 
 
 def as_text(events: Events, columns: Sequence[str]) -> Events:

@@ -1,6 +1,6 @@
 """Which event trains, validates, tests, or is only shown as history: the splits of a Protocol.
 
-All take events by user, oldest first, and return one uint8 label an event (see `Protocol`).
+All take the events of some users, oldest first, and return one uint8 label an event (see `Protocol`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ __all__ = [
     "draw_valid",
     "parse_split",
     "stable_uniform",
+    "user_hashes",
 ]
 
 TRAIN, VALID, TEST, CONTEXT = 0, 1, 2, 3
@@ -92,20 +93,27 @@ def _shares(rest: str, text: str) -> tuple[float, float, float]:
     return train, valid, test
 
 
-def assign(split: Split, events: Jagged, times: npt.NDArray[np.float64] | None, users: Vocabulary, seed: int) -> Labels:
-    """(T,) labels for every split but `column`, whose labels are given."""
+def assign(
+    split: Split,
+    events: Jagged,
+    times: npt.NDArray[np.float64] | None,
+    cuts: tuple[float, float] | None,
+    hashes: npt.NDArray[np.uint64],
+) -> Labels:
+    """(T,) labels of some users' events, for every split but `column`, whose labels are given.
+
+    cuts: for `time`, when valid and test begin. hashes: (users,) `user_hashes` for "split", or "rank" for `random`.
+    """
     if split.kind == "leave-one-out":
         return _leave_one_out(events)
     if split.kind == "ratio":
         return _by_ratio(events, split.shares)
     if split.kind == "users":
-        return _by_users(events, split.shares, stable_uniform(users, seed, "split"))
+        return _by_users(events, split.shares, _uniform(hashes))
     if split.kind == "random":
-        return _by_ratio(events, split.shares, _random_rank(events, users, seed))
-    assert split.kind == "time"
-    if times is None:
-        raise InputError("split 'time' needs times: name their column with --time-col, or choose another split")
-    return _by_time(times, split.shares)
+        return _by_ratio(events, split.shares, _random_rank(events, hashes))
+    assert split.kind == "time" and times is not None and cuts is not None
+    return _by_time(times, cuts)
 
 
 def _leave_one_out(events: Jagged) -> Labels:
@@ -135,11 +143,11 @@ def _rank_from_end(events: Jagged) -> npt.NDArray[np.int64]:
     return np.repeat(events.offsets[1:], events.lengths) - 1 - np.arange(len(events.values))
 
 
-def _random_rank(events: Jagged, users: Vocabulary, seed: int) -> npt.NDArray[np.int64]:
-    """(T,) a random rank of each event inside its user, that depends on the user's id and the seed."""
+def _random_rank(events: Jagged, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """(T,) a random rank of each event inside its user, that depends on the user's hash alone."""
     owner = events.row_of()
     position = np.arange(len(owner)) - events.offsets[:-1][owner]
-    noise = _mix(_id_hashes(users, seed, "rank")[owner] + position.astype(np.uint64) * _STEP)
+    noise = _mix(hashes[owner] + position.astype(np.uint64) * _STEP)
     rank = np.empty(len(owner), dtype=np.int64)
     rank[np.lexsort((noise, owner))] = position
     return rank
@@ -157,24 +165,20 @@ def _by_users(events: Jagged, shares: tuple[float, float, float], uniform: npt.N
     return labels
 
 
-def _by_time(times: npt.NDArray[np.float64], shares: tuple[float, float, float]) -> Labels:
+def _by_time(times: npt.NDArray[np.float64], cuts: tuple[float, float]) -> Labels:
     """Two moments for all users; events at the same moment fall on the same side."""
-    first, second = np.quantile(times, [shares[0], shares[0] + shares[1]], method="higher")
-    labels = np.where(times < first, TRAIN, np.where(times < second, VALID, TEST)).astype(np.uint8)
-    if not (labels == TRAIN).any():
-        raise InputError("split 'time' leaves nothing to train on: too many events share one moment")
-    return labels
+    return np.where(times < cuts[0], TRAIN, np.where(times < cuts[1], VALID, TEST)).astype(np.uint8)
 
 
-def draw_valid(labels: Labels, events: Jagged, ordered: bool, users: Vocabulary, seed: int) -> Labels:
+def draw_valid(labels: Labels, events: Jagged, ordered: bool, hashes: npt.NDArray[np.uint64]) -> Labels:
     """Turn about a tenth of each user's training events into valid: the last ones, or random ones without an order.
 
-    A user with one training event keeps it; others give at least one.
+    A user with one training event keeps it; others give at least one. hashes: (users,) `user_hashes` for "rank".
     """
     train = events.where(labels == TRAIN)
     counts = np.maximum(np.floor(train.lengths * VALID_SHARE + 0.5), 1).astype(np.int64)
     counts[train.lengths < 2] = 0
-    rank = _rank_from_end(train) if ordered else _random_rank(train, users, seed)
+    rank = _rank_from_end(train) if ordered else _random_rank(train, hashes)
     drawn = labels.copy()
     drawn[np.flatnonzero(labels == TRAIN)[rank < np.repeat(counts, train.lengths)]] = VALID
     return drawn
@@ -193,10 +197,15 @@ _PRIME = np.uint64(0x100000001B3)
 
 def stable_uniform(users: Vocabulary, seed: int, purpose: str) -> npt.NDArray[np.float64]:
     """(users,) numbers in [0, 1) that depend on the external id, the seed and the purpose alone."""
-    return (_id_hashes(users, seed, purpose) >> np.uint64(11)).astype(np.float64) / float(1 << 53)
+    return _uniform(user_hashes(users, seed, purpose))
 
 
-def _id_hashes(users: Vocabulary, seed: int, purpose: str) -> npt.NDArray[np.uint64]:
+def _uniform(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
+    return (hashes >> np.uint64(11)).astype(np.float64) / float(1 << 53)
+
+
+def user_hashes(users: Vocabulary, seed: int, purpose: str) -> npt.NDArray[np.uint64]:
+    """(users,) random bits that depend on the external id, the seed and the purpose alone."""
     salt = _mix(_text_hash(np.frombuffer(f"{purpose}:{seed}".encode(), np.uint8)))
     tensors = users.tensors()
     if "ids" in tensors:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.kernels.jit import jit, jit_parallel, prange
+from leanrec.kernels.jit import jit
 
 __all__ = [
     "REPEAT", "TWICE", "active_days", "active_days_reference", "group_rows", "group_rows_reference", "mark_seen",
-    "mark_seen_reference", "sort_inside", "sort_inside_reference",
+    "mark_seen_reference", "sort_inside", "sort_inside_reference", "spread", "spread_reference",
 ]  # fmt: skip
 
 I32 = npt.NDArray[np.int32]
@@ -45,6 +45,22 @@ def group_rows_reference(rows_T: I32, offsets: I64, out_T: npt.NDArray[np.intege
 
 
 @jit
+def spread(owner_T: I32, free: I64, places_T: I64) -> None:
+    """The next free place of its owner for each event: places[t] = free[owner[t]], which then moves on by one."""
+    for at in range(len(owner_T)):
+        places_T[at] = free[owner_T[at]]
+        free[owner_T[at]] += 1
+
+
+def spread_reference(owner_T: I32, free: I64, places_T: I64) -> None:
+    order = np.argsort(owner_T, kind="stable")
+    counts = np.bincount(owner_T, minlength=len(free))
+    starts = np.cumsum(counts) - counts
+    places_T[order] = np.arange(len(order)) + np.repeat(free - starts, counts)
+    free += counts
+
+
+@jit
 def _merge_sort(keys: Any, places: Any, spare_keys: Any, spare_places: Any) -> None:
     """Stable sort of keys with their places: insertion sort of short runs, then merges."""
     count = len(keys)
@@ -71,13 +87,13 @@ def _merge_sort(keys: Any, places: Any, spare_keys: Any, spare_places: Any) -> N
         width *= 2
 
 
-@jit_parallel
+@jit
 def sort_inside(keys_T: npt.NDArray[Any], offsets: I64, places_T: npt.NDArray[np.integer[Any]]) -> None:
     """Order the places inside each group by keys[place], equal keys staying as they are; in place.
 
     keys: (T,) without NaN. offsets: (groups + 1,). places: (T,) grouped positions into keys.
     """
-    for group in prange(len(offsets) - 1):
+    for group in range(len(offsets) - 1):
         start, end = offsets[group], offsets[group + 1]
         if end - start > 1:
             keys = np.empty(end - start, keys_T.dtype)
@@ -95,16 +111,19 @@ def sort_inside_reference(keys_T: npt.NDArray[Any], offsets: I64, places_T: npt.
 
 
 @jit
-def mark_seen(items_T: I32, offsets: I64, times_T: F64, num_items: int) -> npt.NDArray[np.uint8]:
+def mark_seen(
+    items_T: I32, offsets: I64, times_T: F64, first: int, owner_of: I32, time_of: F64
+) -> npt.NDArray[np.uint8]:
     """(T,) TWICE where the owner has the same item earlier at the same time, REPEAT where only at another time, else 0.
 
-    items, times: by owner, times rising inside each. times all equal: every further occurrence is TWICE.
+    items, times: by owner, times rising inside each. times all equal: every further occurrence is TWICE. first: number
+    of the first owner. owner_of, time_of: (items,) the last owner of each item and when, owner_of -1 before the first
+    call; further calls for further owners go on with them.
     """
     marks = np.zeros(len(items_T), np.uint8)
-    owner_of = np.full(num_items, -1, np.int64)
-    time_of = np.empty(num_items, np.float64)
-    for owner in range(len(offsets) - 1):
-        for at in range(offsets[owner], offsets[owner + 1]):
+    for group in range(len(offsets) - 1):
+        owner = first + group
+        for at in range(offsets[group], offsets[group + 1]):
             item = items_T[at]
             if owner_of[item] == owner:
                 marks[at] = TWICE if time_of[item] == times_T[at] else REPEAT
@@ -113,7 +132,7 @@ def mark_seen(items_T: I32, offsets: I64, times_T: F64, num_items: int) -> npt.N
     return marks
 
 
-def mark_seen_reference(items_T: I32, offsets: I64, times_T: F64, num_items: int) -> npt.NDArray[np.uint8]:
+def mark_seen_reference(items_T: I32, offsets: I64, times_T: F64) -> npt.NDArray[np.uint8]:
     owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     order = np.lexsort((items_T, owner))  # stable: times rise inside each owner and item
     owner, items, times = owner[order], items_T[order], times_T[order]
