@@ -7,5 +7,10 @@ __all__ = ["ENGINES", "Engine"]
 
 ENGINES: Registry[Engine] = Registry(
     "engine",
-    {"transformer": Entry("leanrec.runtime.engines.transformer:TransformerEngine", "a causal transformer in Numba")},
+    {
+        "transformer": Entry("leanrec.runtime.engines.transformer:TransformerEngine", "a transformer in Numba"),
+        "gru": Entry("leanrec.runtime.engines.gru:GRUEngine", "gated recurrent units in Numba"),
+        "caser": Entry("leanrec.runtime.engines.caser:CaserEngine", "convolutions over the last items in NumPy"),
+        "hstu": Entry("leanrec.runtime.engines.hstu:HSTUEngine", "HSTU in Numba"),
+    },
 )

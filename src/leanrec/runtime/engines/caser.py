@@ -1,0 +1,89 @@
+"""Caser in NumPy: computes what nn.blocks.Caser does, at the last position alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from leanrec.core.config import Config, build, to_dict
+from leanrec.core.jagged import Jagged
+from leanrec.kernels.transformer import layer_norm
+from leanrec.runtime.engines.arrays import EPS, Dense, Shape, named_misfits, refuse_misfits
+
+__all__ = ["CaserEngine", "CaserShape"]
+
+F32 = npt.NDArray[np.float32]
+
+
+class CaserShape(Config, frozen=True, kw_only=True):
+    """What the arrays are arranged into."""
+
+    dim: int
+    window: int
+    filters: int
+    vertical: int
+
+
+class CaserEngine:
+    """(B, D) query vectors of the last `window` items of histories.
+
+    tensors: as nn.blocks.Caser names them. items_ND: (N, D) the item table, also the input vectors.
+    """
+
+    kind: ClassVar[str] = "caser"
+
+    def __init__(self, shape: CaserShape, tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> None:
+        self.shape, self.items_ND = shape, items_ND
+        self._tensors = dict(tensors)
+        with named_misfits():
+            _refuse_misfits(shape, tensors, items_ND)
+            self._horizontal = [Dense(tensors, f"horizontal.{i}") for i in range(shape.window)]
+            self._vertical, self._hidden, self._out = (Dense(tensors, name) for name in ("vertical", "hidden", "out"))
+            self._norm: tuple[F32, F32] = tensors["norm.weight"], tensors["norm.bias"]
+
+    @property
+    def dim(self) -> int:
+        return self.shape.dim
+
+    def encode(self, histories: Jagged, times: Jagged | None = None) -> F32:
+        del times
+        window, dim, batch = self.shape.window, self.dim, len(histories)
+        assert batch == 0 or histories.lengths.min() > 0, "an encoder gets non-empty histories"
+        recent = histories.last(window)
+        seen_BWD = np.zeros((batch, window, dim), np.float32)
+        row_T = recent.row_of()
+        place_T = np.arange(len(row_T)) - recent.offsets[1:][row_T] + window
+        seen_BWD[row_T, place_T] = self.items_ND[recent.values] * np.float32(dim**0.5)
+        by_age = np.ascontiguousarray(seen_BWD.transpose(0, 2, 1)).reshape(batch * dim, window)
+        parts = [self._vertical(by_age).reshape(batch, dim * self.shape.vertical)]
+        for height, layer in enumerate(self._horizontal, 1):
+            slid = np.concatenate([seen_BWD[:, at : at + height] for at in range(window - height + 1)])
+            answers = layer(slid.reshape(len(slid), height * dim)).reshape(
+                window - height + 1, batch, self.shape.filters
+            )
+            parts.append(np.maximum(answers.max(axis=0), 0))
+        hidden = np.maximum(self._hidden(np.concatenate(parts, axis=1)), 0)
+        encoded: F32 = layer_norm(self._out(hidden), *self._norm, EPS)
+        return encoded
+
+    def config(self) -> dict[str, Any]:
+        return to_dict(self.shape)
+
+    def tensors(self) -> dict[str, npt.NDArray[Any]]:
+        return self._tensors
+
+    @classmethod
+    def load(cls, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> Self:
+        return cls(build(CaserShape, config, where="encoder"), tensors, items_ND)
+
+
+def _refuse_misfits(shape: CaserShape, tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> None:
+    dim, window, filters = shape.dim, shape.window, shape.filters
+    dense: dict[str, Shape] = {f"horizontal.{i}": (filters, (i + 1) * dim) for i in range(window)}
+    dense |= {"vertical": (shape.vertical, window), "hidden": (dim, window * filters + shape.vertical * dim)}
+    dense |= {"out": (dim, dim)}
+    fits = min(dim, window, filters, shape.vertical) > 0 and items_ND.shape[1:] == (dim,)
+    refuse_misfits(tensors, fits=fits, dense=dense, plain={"norm.weight": (dim,), "norm.bias": (dim,)})
