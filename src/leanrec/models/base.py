@@ -34,6 +34,8 @@ class FitOptions:
     """What validation measures."""
     on_score: Callable[[int, float], None] | None = None
     """Told the epoch and its score after each validation; what it raises ends the fit."""
+    distributed: bool = False
+    """This process is one of a torch.distributed group that fits together; all of its files are the first one's."""
     track: tuple[str, ...] = ("tensorboard",)
     """Trackers that a run with a folder writes to, see training.tracking."""
 

@@ -21,7 +21,7 @@ from leanrec.index.exact import ExactIndex
 from leanrec.models.base import FitOptions
 from leanrec.models.popular import popular_fallback
 from leanrec.nn.tables import make_table
-from leanrec.nn.tables.base import ArrangedTable
+from leanrec.nn.tables.base import ArrangedTable, Table
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
 from leanrec.training.checkpoints import Progress, load_checkpoint
@@ -30,6 +30,7 @@ from leanrec.training.objectives import make_objective
 from leanrec.training.task import NextItem, StepOptions
 from leanrec.training.tracking import Tracker
 from leanrec.training.trainer import Schedule, Trainer
+from leanrec.training.workers import WORKERS
 
 if TYPE_CHECKING:
     from leanrec.models.sequential import SequenceConfig, SequenceModel
@@ -49,6 +50,7 @@ class Fitting:
         text = json.dumps([self.name, to_dict(config), options.seed, options.refit, data.fingerprint], sort_keys=True)
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
         self.folder = options.run / "checkpoints" if options.run else None
+        self.workers = WORKERS["group" if options.distributed else "solo"](config)
 
     def run(self, tracker: Tracker) -> Recommender:
         progress = self._stored() or Progress(fingerprint=self.fingerprint)
@@ -104,15 +106,18 @@ class Fitting:
         metric = parse_metric(self.options.metric)
 
         def validate() -> float:
-            result = evaluate(self.recommender(task, trainer.progress), data, on="valid", k=(metric.k,), users="tune")
-            score = result.rows[0].metrics[str(metric)]
-            if self.options.on_score is not None:
-                self.options.on_score(trainer.progress.epoch, score)
-            return score
+            recommender, score = self.recommender(task, trainer.progress), 0.0
+            if self.workers.rank == 0:
+                result = evaluate(recommender, data, on="valid", k=(metric.k,), users="tune")
+                score = result.rows[0].metrics[str(metric)]
+                if self.options.on_score is not None:
+                    self.options.on_score(trainer.progress.epoch, score)
+            return self.workers.agree(score)
 
         def publish() -> None:
-            if self.options.run is not None:
-                self.recommender(task, trainer.progress).save(self.options.run / "bundle")
+            recommender = self.recommender(task, trainer.progress)
+            if self.options.run is not None and self.workers.rank == 0:
+                recommender.save(self.options.run / "bundle")
 
         validated = not refit and len(data.cases("valid", users="tune").users) > 0
         trainer = Trainer(
@@ -135,14 +140,19 @@ class Fitting:
             clip=config.clip, accumulate=config.accumulate, ema=config.ema, precision=config.precision,
             device=config.device, seed=seed,
         )  # fmt: skip
-        table = make_table(config.table, items, config.dim, seed=seed, options=config.table_options)
-        if isinstance(table, ArrangedTable):
-            table.arrange(self.data.train())
+
+        def make(rows: int) -> Table:
+            table = make_table(config.table, rows, config.dim, seed=seed, options=config.table_options)
+            if isinstance(table, ArrangedTable):
+                table.arrange(self.data.train())
+            return table
+
         return NextItem(
             self.model.network(config),
-            table,
+            self.workers.table(items, make),
             make_objective(config.objective, config.objective_options, items, config.negatives),
             options,
+            self.workers,
         )
 
     def recommender(self, task: NextItem, progress: Progress) -> Recommender:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from leanrec.core.config import Config, to_dict
+from leanrec.core.config import to_dict
 from leanrec.core.console import say
 from leanrec.core.errors import InputError
 from leanrec.core.space import Choice, Dimension, Range
@@ -23,11 +23,12 @@ from leanrec.runtime.recommender import Recommender
 from leanrec.training.precision import choose_device, choose_precision
 from leanrec.training.schedules import check_schedule
 from leanrec.training.tracking import open_trackers
+from leanrec.training.workers.base import WorkersConfig
 
 __all__ = ["SequenceConfig", "SequenceModel"]
 
 
-class SequenceConfig(Config, frozen=True, kw_only=True):
+class SequenceConfig(WorkersConfig, frozen=True, kw_only=True):
     """Settings that every sequence model has. What is None is chosen from the data (rule version 2) and printed."""
 
     dim: int = 64
@@ -135,7 +136,7 @@ class SequenceModel(Model[C]):
         config = self.resolve(data)
         say(f"{self.name} (defaults {DEFAULTS_VERSION}): " + " ".join(f"{k}={v}" for k, v in to_dict(config).items()))
         fitting = Fitting(self, config, data, options)
-        with open_trackers(options.track, options.run, self.name) as tracker:
+        with open_trackers(options.track, options.run if fitting.workers.rank == 0 else None, self.name) as tracker:
             tracker.params({**to_dict(config), "seed": options.seed})
             return fitting.run(tracker)
 

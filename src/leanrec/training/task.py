@@ -52,8 +52,8 @@ class StepOptions:
 class NextItem:
     """A network over item vectors, the table those come from, an objective, and the optimisers of both.
 
-    Dense weights are updated by AdamW, table rows by the table's own optimiser at the same learning rate. workers: those
-    who share every step; the table is one that they placed.
+    Dense weights are updated by AdamW, table rows by the table's own optimiser at the same learning rate. workers:
+    those who share every step; the table is one that they placed.
     """
 
     def __init__(

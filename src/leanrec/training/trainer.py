@@ -57,6 +57,7 @@ class Trainer:
         on_best: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self.task, self.loader, self.schedule, self.progress = task, loader, schedule, progress
+        self._workers = task.workers
         self._validate, self._on_best, self._tracker = validate, on_best, tracker
         self._last = folder / "last.safetensors" if folder else None
         self._best_path = folder / "best.safetensors" if folder else None
@@ -87,7 +88,7 @@ class Trainer:
             if self._validate is not None and state.epoch % self.schedule.validate_every == 0:
                 self._judge(self._validate(), started)
             state.seconds = time.monotonic() - started
-            if self._due():
+            if self._agreed(self._due()):
                 self._save()
         self._save()
         if self._validate is not None and state.best_epoch:
@@ -99,7 +100,15 @@ class Trainer:
         if state.step == 0 and state.epoch >= schedule.epochs:
             return True
         stale = state.best_epoch > 0 and state.epoch - state.best_epoch >= schedule.patience
-        return state.step == 0 and state.epoch > 0 and (self._late() or (self._validate is not None and stale))
+        return (
+            state.step == 0
+            and state.epoch > 0
+            and (self._agreed(self._late()) or (self._validate is not None and stale))
+        )
+
+    def _agreed(self, here: bool) -> bool:
+        """What the first worker finds: its clock counts for all."""
+        return bool(self._workers.agree(float(here)))
 
     def _late(self) -> bool:
         return self.schedule.deadline is not None and time.monotonic() > self.schedule.deadline
@@ -120,9 +129,11 @@ class Trainer:
                 state.loss_count += count
                 state.step = batch.step + 1
                 bar.advance(count, f"loss {state.loss_sum / state.loss_count:.4f}")
-                if self._late():
+                if state.step % self._workers.poll_every:
+                    continue
+                if self._agreed(self._late()):
                     break
-                if self._due():
+                if self._agreed(self._due()):
                     self._save()
             rate = (state.loss_count - before) / max(time.monotonic() - start, 1e-9)
         mean = state.loss_sum / max(state.loss_count, 1)
@@ -160,7 +171,7 @@ class Trainer:
         state = self.task.state()
         if path is None:
             state = {name: np.array(array) for name, array in state.items()}
-        else:
+        elif self._workers.rank == 0:
             save_checkpoint(path, state, self.progress)
         self._kept[which] = state
         self.task.keep(list(self._kept.values()))
