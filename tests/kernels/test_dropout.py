@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
-from leanrec.kernels.dropout import drop, drop_reference
+from leanrec.kernels.dropout import (
+    add_dropped,
+    add_dropped_reference,
+    drop,
+    drop_reference,
+    relu_drop,
+    relu_drop_reference,
+)
 from leanrec.nn.dropout import Dropout
 
+_KERNELS = [(drop, drop_reference, 1), (relu_drop, relu_drop_reference, 1), (add_dropped, add_dropped_reference, 2)]
 
+
+@pytest.mark.parametrize(("kernel", "reference", "inputs"), _KERNELS)
 @pytest.mark.parametrize(("share", "seed"), [(0.1, 0), (0.5, 7), (0.9, 4_294_967_295)])
-def test_the_mask_is_the_reference(share: float, seed: int) -> None:
-    x = np.random.default_rng(0).standard_normal(20_000, dtype=np.float32)
-    fast, plain = np.empty_like(x), np.empty_like(x)
-    drop(x, share, seed, fast)
-    drop_reference(x, share, seed, plain)
-    np.testing.assert_array_equal(fast, plain)
-    assert abs((fast == 0).mean() - share) < 0.02
+def test_the_mask_is_the_reference(
+    kernel: Callable[..., None], reference: Callable[..., None], inputs: int, share: float, seed: int
+) -> None:
+    arrays = np.random.default_rng(0).standard_normal((inputs, 20_000), dtype=np.float32)
+    fast, plain = np.empty_like(arrays[0]), np.empty_like(arrays[0])
+    for low, high in ((0, 7_001), (7_001, 20_000)):
+        kernel(*arrays, share, seed, fast, low, high)
+    reference(*arrays, share, seed, plain)
+    np.testing.assert_allclose(fast, plain, rtol=1e-6)
+    if kernel is drop:
+        assert abs((fast == 0).mean() - share) < 0.02
 
 
 def test_masks_of_different_seeds_are_unrelated() -> None:
     ones = np.ones(4096, np.float32)
     masks = np.empty((200, 4096), np.float32)
     for seed in range(200):
-        drop(ones, 0.5, seed, masks[seed])
+        drop(ones, 0.5, seed, masks[seed], 0, 4096)
     related = np.corrcoef(masks)[~np.eye(200, dtype=np.bool_)]
     assert np.abs(related).mean() < 1.2 * np.sqrt(2 / np.pi / 4096)
     assert abs((masks > 0).mean(axis=0).std() - 0.5 / np.sqrt(200)) < 0.01
@@ -37,6 +53,25 @@ def test_the_gradient_passes_where_the_value_did() -> None:
     out.sum().backward()
     assert x.grad is not None
     torch.testing.assert_close(x.grad * x.detach(), out.detach())
+
+
+def test_fused_layers_are_the_plain_ones() -> None:
+    layer = Dropout(0.4)
+    x, update = torch.randn(700, 600), torch.randn(700, 600)
+    pairs = [
+        (lambda a, b: layer.add(a, b), lambda a, b: a + layer(b)),
+        (lambda a, b: layer.relu(a), lambda a, b: layer(torch.relu(a))),
+    ]
+    for fused, plain in pairs:
+        found = []
+        for way in (fused, plain):
+            torch.manual_seed(5)
+            inputs = [x.clone().requires_grad_(), update.clone().requires_grad_()]
+            out = way(*inputs)
+            (out * torch.arange(600.0)).sum().backward()
+            found.append([out, *(i.grad if i.grad is not None else torch.zeros(()) for i in inputs)])
+        for one, other in zip(*found, strict=True):
+            torch.testing.assert_close(one, other)
 
 
 def test_the_seed_is_torchs() -> None:

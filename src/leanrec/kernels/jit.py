@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-__all__ = ["jit", "jit_fast", "jit_fast_inline", "jit_parallel", "prange"]
+__all__ = ["jit", "jit_fast", "jit_fast_inline", "jit_inline", "jit_parallel", "prange"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 prange = numba.prange
@@ -21,6 +21,11 @@ def jit(function: F) -> F:
 def jit_parallel(function: F) -> F:
     """As `jit`, with `prange` loops spread over the threads of the process."""
     return cast("F", numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")(function))
+
+
+def jit_inline(function: F) -> F:
+    """As `jit`, for a helper that callers inline."""
+    return cast("F", numba.njit(nogil=True, error_model="numpy", inline="always")(function))
 
 
 _REORDER = {"reassoc", "contract", "arcp", "nsz"}

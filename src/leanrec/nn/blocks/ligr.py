@@ -25,8 +25,7 @@ class LiGRBlock(nn.Module):
 
     def forward(self, x_RLD: Tensor, seen: Seen) -> Tensor:
         mixed = self.attention(self.norm1(x_RLD), seen)
-        x_RLD = x_RLD + self.dropout(mixed * torch.sigmoid(self.gate1(x_RLD)))
+        x_RLD = self.dropout.add(x_RLD, mixed * torch.sigmoid(self.gate1(x_RLD)))
         value, gate = self.up(self.norm2(x_RLD)).chunk(2, dim=-1)
         hidden = self.dropout(value * F.silu(gate))
-        out: Tensor = x_RLD + self.dropout(self.down(hidden) * torch.sigmoid(self.gate2(x_RLD)))
-        return out
+        return self.dropout.add(x_RLD, self.down(hidden) * torch.sigmoid(self.gate2(x_RLD)))

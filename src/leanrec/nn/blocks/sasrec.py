@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from leanrec.nn.blocks.attention import Attention, Seen
@@ -22,7 +21,6 @@ class SASRecBlock(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x_RLD: Tensor, seen: Seen) -> Tensor:
-        x_RLD = x_RLD + self.dropout(self.attention(self.norm1(x_RLD), seen))
-        hidden = F.relu(self.up(self.norm2(x_RLD)))
-        out: Tensor = x_RLD + self.dropout(self.down(self.dropout(hidden)))
-        return out
+        x_RLD = self.dropout.add(x_RLD, self.attention(self.norm1(x_RLD), seen))
+        hidden = self.dropout.relu(self.up(self.norm2(x_RLD)))
+        return self.dropout.add(x_RLD, self.down(hidden))
