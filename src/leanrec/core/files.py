@@ -13,10 +13,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from leanrec.core.errors import MachineError
 
 __all__ = [
+    "atomic_file",
     "atomic_folder",
     "atomic_write",
     "current_folder",
@@ -84,13 +86,20 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 def atomic_write(path: str | Path, content: bytes) -> None:
     """Replace the file `path` by `content`; after a crash it holds the old content or the new, never a mix."""
+    with atomic_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
+    """A fresh file to fill; on success it becomes `path`, as with `atomic_write`, on failure it is removed."""
     path = Path(path)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)

@@ -11,8 +11,9 @@ import math
 import mmap
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -37,11 +38,14 @@ def serialize(tensors: Mapping[str, npt.NDArray[Any]], metadata: dict[str, str] 
     return save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata)
 
 
-def write_tensors(path: str | Path, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
-    """A safetensors file, array by array: unlike `serialize` it needs no memory for a second copy of the data."""
+def write_tensors(
+    path: str | Path | BinaryIO, tensors: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str] | None = None
+) -> None:
+    """A safetensors file (a path or an open one), array by array: unlike `serialize` it needs no memory for a copy."""
     names = {np.dtype(kind): name for name, kind in _DTYPES.items()}
     arrays = sorted(tensors.items(), key=lambda entry: (-entry[1].dtype.itemsize, entry[0]))  # so that all are aligned
-    header, end = {}, 0
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
     for name, array in arrays:
         header[name] = {
             "dtype": names[array.dtype], "shape": list(array.shape), "data_offsets": [end, end + array.nbytes],
@@ -49,7 +53,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, npt.NDArray[Any]]) -> 
         end += array.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with open(path, "wb") as file:
+    with open(path, "wb") if isinstance(path, str | Path) else nullcontext(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for _, array in arrays:
             file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

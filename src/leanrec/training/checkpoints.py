@@ -11,8 +11,8 @@ import msgspec
 import numpy.typing as npt
 
 from leanrec.core.errors import InputError
-from leanrec.core.files import atomic_write
-from leanrec.core.tensors import map_tensors, serialize
+from leanrec.core.files import atomic_file
+from leanrec.core.tensors import map_tensors, write_tensors
 
 __all__ = ["Progress", "load_checkpoint", "save_checkpoint"]
 
@@ -39,7 +39,8 @@ class Progress(msgspec.Struct, kw_only=True):
 
 def save_checkpoint(path: Path, tensors: Mapping[str, npt.NDArray[Any]], progress: Progress) -> None:
     """Replace the checkpoint; after a crash at any point the old one or the new one is there, whole."""
-    atomic_write(path, serialize(tensors, {"progress": json.dumps(msgspec.to_builtins(progress))}))
+    with atomic_file(path) as file:
+        write_tensors(file, tensors, {"progress": json.dumps(msgspec.to_builtins(progress))})
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Progress]:
