@@ -15,6 +15,8 @@ MODELS: Registry[Model[Any]] = Registry(
         "item-knn": Entry("leanrec.models.item_knn:ItemKNN", "items that share users with the history"),
         "sasrec": Entry("leanrec.models.sasrec:SASRec", "causal transformer over the history", "train"),
         "esasrec": Entry("leanrec.models.esasrec:ESASRec", "LiGR transformer with sampled softmax", "train"),
+        "gsasrec": Entry("leanrec.models.gsasrec:GSASRec", "SASRec with a calibrated binary loss", "train"),
+        "bert4rec": Entry("leanrec.models.bert4rec:BERT4Rec", "bidirectional transformer, hidden events", "train"),
         "gru4rec": Entry("leanrec.models.gru4rec:GRU4Rec", "gated recurrent units over the history", "train"),
         "caser": Entry("leanrec.models.caser:Caser", "convolutions over the last few items", "train"),
         "hstu": Entry("leanrec.models.hstu:HSTU", "pointwise attention with relative position and time", "train"),

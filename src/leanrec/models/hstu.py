@@ -10,6 +10,7 @@ import numpy.typing as npt
 from torch import nn
 
 from leanrec.core.errors import ConfigError
+from leanrec.core.space import Choice, Dimension
 from leanrec.models.sequential import SequenceConfig, SequenceModel
 from leanrec.nn.blocks import HSTU as HSTUNetwork
 from leanrec.runtime.base import Engine
@@ -29,6 +30,13 @@ class HSTUConfig(SequenceConfig, frozen=True, kw_only=True):
     """Share of training rows whose times are hidden, so that histories without times are answered well."""
     checkpoint: bool = False
     """Compute activations again in the backward pass instead of keeping them: less memory, a third more arithmetic."""
+
+    space: ClassVar[Mapping[str, Dimension]] = {
+        **SequenceConfig.space,
+        "layers": Choice((1, 2, 4)),
+        "heads": Choice((1, 2, 4)),
+        "elapsed": Choice((True, False)),
+    }
 
 
 class HSTU(SequenceModel[HSTUConfig]):

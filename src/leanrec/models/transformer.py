@@ -53,6 +53,10 @@ class TransformerModel(SequenceModel[TransformerConfig]):
                 f"{self.name}: rotary positions turn pairs of values, and dim={config.dim} over heads={config.heads} "
                 "is odd: choose fewer heads, or positions=learned"
             )
+        if self.masked and config.horizon != 1:
+            raise ConfigError(f"{self.name}: a hidden event is its own target: leave horizon={config.horizon} out")
+        if self.masked and config.max_length is not None and config.max_length < 2:
+            raise ConfigError(f"{self.name}: max_length={config.max_length} leaves no place for a hidden event: use 2")
         return msgspec.structs.replace(config, hidden=config.hidden or 4 * config.dim)
 
     def network(self, config: TransformerConfig) -> nn.Module:
