@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
+from leanrec.nn.blocks.products import attend_by_products, products_pay
 from leanrec.nn.packing import Packed
 from leanrec.nn.rotary import rotate, rotation
 
@@ -24,6 +25,8 @@ class Seen:
     mask: Tensor | BlockMask | None
     """(R, 1, L, L) bool or its sparse form; None where the plain triangle (or, not causal, everything) does."""
     causal: bool = True
+    bias: Tensor | None = None
+    """(R or 1, 1, L, L) 0 where the mask lets see, else -inf; on a CPU."""
     rotation: tuple[Tensor, Tensor] | None = None
     """Cosines and sines (R, 1, L, d / 2) of rotary positions."""
 
@@ -32,8 +35,19 @@ class Seen:
         """rotary: width d of a head, or 0 for none. On a GPU the mask skips blocks that nobody sees."""
         turned = rotation(packed.position_RL, rotary) if rotary else None
         if packed.segment_RL.is_cuda and not packed.uniform:
-            return cls(flex_mask(packed, causal=causal), causal, turned)
-        return cls(packed.attention_mask(causal=causal), causal, turned)
+            return cls(flex_mask(packed, causal=causal), causal, rotation=turned)
+        mask = packed.attention_mask(causal=causal)
+        return cls(mask, causal, _bias(mask, packed.segment_RL, causal), turned)
+
+
+def _bias(mask: Tensor | None, segment_RL: Tensor, causal: bool) -> Tensor | None:
+    if segment_RL.is_cuda:
+        return None
+    if mask is not None:
+        return torch.zeros(mask.shape).masked_fill_(~mask, -torch.inf)
+    length = segment_RL.shape[1]
+    bias_LL = torch.full((length, length), -torch.inf).triu_(1) if causal else torch.zeros(length, length)
+    return bias_LL[None, None]
 
 
 def flex_mask(packed: Packed, *, causal: bool) -> BlockMask:
@@ -53,6 +67,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, seen: Seen) -> Tensor:
     if isinstance(seen.mask, BlockMask):
         mixed: Tensor = _flex(q.is_cuda)(q, k, v, block_mask=seen.mask)
         return mixed
+    if seen.bias is not None and products_pay(q):
+        return attend_by_products(q, k, v, seen.bias)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=seen.mask, is_causal=seen.causal and seen.mask is None)
 
 
