@@ -173,6 +173,7 @@ def take_rows(batch: Batch, rows: npt.NDArray[np.int64]) -> Batch:
         batch, items_RL=batch.items_RL[rows], segment_RL=batch.segment_RL[rows], position_RL=batch.position_RL[rows],
         slots_T=slots, targets_T=batch.targets_T[kept],
         times_RL=None if batch.times_RL is None else batch.times_RL[rows],
+        weight_T=None if batch.weight_T is None else batch.weight_T[kept],
     )  # fmt: skip
 
 
