@@ -11,6 +11,7 @@ from torch import Tensor
 
 from leanrec.core.errors import ConfigError
 from leanrec.core.jagged import Jagged
+from leanrec.evaluation.evaluate import evaluate
 from leanrec.kernels import hstu as loops
 from leanrec.models import MODELS
 from leanrec.nn.blocks import HSTU
@@ -30,9 +31,9 @@ class TestHSTU(ModelContract):
     settings: ClassVar[dict[str, Any]] = SMALL
 
 
-class TestHSTUWithoutTimes(ModelContract):
+class TestHSTUWithTimes(ModelContract):
     model = "hstu"
-    settings: ClassVar[dict[str, Any]] = {**SMALL, "elapsed": False}
+    settings: ClassVar[dict[str, Any]] = {**SMALL, "elapsed": True}
 
 
 def _net(**changes: Any) -> HSTU:
@@ -54,13 +55,14 @@ def test_the_serving_engine_computes_what_torch_does(layers: int, times: str) ->
         seconds[1][:] = np.nan
         seconds[2][3] = np.nan
     clock = None if times == "none" else Jagged.from_rows(seconds, np.float64)
-    encoded = engine.encode(histories, clock)
+    encoded = engine.encode(histories) if clock is None else engine.encode_timed(histories, clock)
     for i, row in enumerate(histories.last(12)):
         packed = one_row(len(row), None if clock is None else clock.last(12)[i])
         with torch.no_grad():
             expected = net(torch.from_numpy(items[row])[None], packed)[0, -1].numpy()
         np.testing.assert_allclose(encoded[i], expected, rtol=2e-4, atol=2e-5)
-        alone = engine.encode(histories.slice(i, i + 1), None if clock is None else clock.slice(i, i + 1))[0]
+        one = histories.slice(i, i + 1)
+        alone = (engine.encode(one) if clock is None else engine.encode_timed(one, clock.slice(i, i + 1)))[0]
         np.testing.assert_allclose(alone, encoded[i], rtol=1e-4, atol=1e-5)
 
 
@@ -93,6 +95,20 @@ def test_the_loop_equals_its_reference(lengths: list[int], known: bool) -> None:
     first, at = np.repeat(offsets[:-1], lengths), np.arange(offsets[-1])
     asked = (q, k, v, first, at, position, time, times)
     np.testing.assert_allclose(loops.aggregate(*asked), loops.aggregate_reference(*asked), rtol=1e-3, atol=1e-5)
+
+
+def test_evaluation_passes_times_on() -> None:
+    data = shop()
+    fitted = MODELS["hstu"](**SMALL, elapsed=True, unknown_times=0.0).fit(data, seed=1)
+    assert fitted.source.timed and not MODELS["popular"]().fit(data).source.timed
+    cases, times = data.cases("test"), data.known_times("test")
+    assert times is not None
+    with_times, _ = fitted.rank(cases.histories, 10, times=times.take(cases.users))
+    without, _ = fitted.rank(cases.histories, 10)
+    assert not np.array_equal(with_times.scores_BK, without.scores_BK)
+    values = evaluate(fitted, data, on="test", k=10).rows[0].values["recall@10"]
+    hit_B = [bool(set(found) & set(right)) for found, right in zip(with_times.items_BK, cases.targets, strict=True)]
+    assert np.array_equal(values, np.asarray(hit_B, np.float64))
 
 
 def test_hidden_times_are_drawn_from_the_seed() -> None:

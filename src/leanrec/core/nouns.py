@@ -24,12 +24,14 @@ class Queries:
     histories: (B) rows of int32 item rows, oldest first, already known to the model (no -1).
     exclude: (B) rows of int32 item rows that must not be answered, or None.
     allowed: (N,) the only items that may be answered, or None.
+    times: float64 Unix seconds in the layout of histories, NaN where unknown, for models that look at them; or None.
     """
 
     histories: Jagged
     k: int
     exclude: Jagged | None = None
     allowed: npt.NDArray[np.bool_] | None = None
+    times: Jagged | None = None
 
     def __len__(self) -> int:
         return len(self.histories)

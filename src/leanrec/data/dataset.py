@@ -87,11 +87,19 @@ class Dataset:
 
     def known(self, on: Part) -> Jagged:
         """(users) what is known of each user when they are asked about, oldest first: the histories of `cases`."""
+        return self.interactions.items.where(self._known(on))
+
+    def known_times(self, on: Part) -> Jagged | None:
+        """(users) Unix seconds in the layout of `known`, or None when there are no times."""
+        events, times = self.interactions.items, self.interactions.times
+        return None if times is None else Jagged(times, events.offsets).where(self._known(on))
+
+    def _known(self, on: Part) -> npt.NDArray[np.bool_]:
         events, split = self.interactions.items, self.interactions.split
         is_target = self._targets(on)
         if on == "valid":
-            return events.where((split == TRAIN) | (split == CONTEXT))
-        return events.where(~from_first_on(is_target, events) if self.protocol.ordered else ~is_target)
+            return np.isin(split, [TRAIN, CONTEXT])
+        return ~from_first_on(is_target, events) if self.protocol.ordered else ~is_target
 
     def cases(self, on: Part, users: Users = "all", *, include_seen: bool | None = None) -> Cases:
         """The users to judge on, with what is known of them and what they then did.

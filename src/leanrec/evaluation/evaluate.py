@@ -57,7 +57,7 @@ def evaluate(
     popularity_N = np.bincount(data.train().values, minlength=len(data.items))
     results = []
     for name, model in _named(models):
-        answers, notes = _answers(model, data, cases, max(ks), include)
+        answers, notes = _answers(model, data, cases, on, max(ks), include)
         with closing(Progress(f"evaluating {name}", len(cases))) as progress:
             values, metrics = _judge(answers, cases, ks, Exposure(popularity_N, ks, ~data.items.erased), progress)
         results.append(Result(model=name, on=on, users_B=cases.users, values=values, metrics=metrics, notes=notes))
@@ -108,12 +108,16 @@ def _is_path(model: Any) -> bool:
     return isinstance(model, str | Path)
 
 
-def _answers(model: Any, data: Dataset, cases: Cases, k: int, include_seen: bool) -> tuple[Answers, list[str]]:
+def _answers(
+    model: Any, data: Dataset, cases: Cases, on: Part, k: int, include_seen: bool
+) -> tuple[Answers, list[str]]:
     """How to get the lists of users start..stop, and what has to be said about them."""
     if _is_path(model) and Path(model).is_dir():
         model = Recommender.load(model)
     if isinstance(model, Recommender):
-        return _ask(model, data, cases, min(k, len(model.items)), include_seen)
+        times = data.known_times(on) if model.source.timed else None
+        when = None if times is None else times.take(cases.users)
+        return _ask(model, data, cases, when, min(k, len(model.items)), include_seen)
     items_BK, notes = read_lists(model, data, cases, k)
     if not include_seen:
         seen = _count_seen(items_BK, cases.histories)
@@ -122,7 +126,9 @@ def _answers(model: Any, data: Dataset, cases: Cases, k: int, include_seen: bool
     return (lambda start, stop: items_BK[start:stop]), notes
 
 
-def _ask(model: Recommender, data: Dataset, cases: Cases, k: int, include_seen: bool) -> tuple[Answers, list[str]]:
+def _ask(
+    model: Recommender, data: Dataset, cases: Cases, times: Jagged | None, k: int, include_seen: bool
+) -> tuple[Answers, list[str]]:
     """The model's lists in rows of `data`, whatever rows it uses itself. What it knows alone is an empty place."""
     same = model.items is data.items or model.items == data.items
     notes = []
@@ -136,10 +142,12 @@ def _ask(model: Recommender, data: Dataset, cases: Cases, k: int, include_seen: 
     def answers(start: int, stop: int) -> npt.NDArray[np.int32]:
         nonlocal degraded
         histories = cases.histories.slice(start, stop)
+        when = None if times is None else times.slice(start, stop)
         if not same:
             known = Jagged(to_model[histories.values], histories.offsets)
             histories = known.where(known.values >= 0)
-        hits, degraded_B = model.rank(histories, k, include_seen=include_seen)
+            when = None if when is None else when.where(known.values >= 0)
+        hits, degraded_B = model.rank(histories, k, include_seen=include_seen, times=when)
         degraded += int(degraded_B.sum())
         if degraded and stop == len(cases):
             notes.append(f"{degraded:,} users got popular items: the model knows nothing of their history")

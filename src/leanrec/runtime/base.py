@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits, Queries
 
-__all__ = ["Engine", "Parts", "QueryEncoder", "Source"]
+__all__ = ["Engine", "Parts", "QueryEncoder", "Source", "TimedEngine"]
 
 Parts = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 """File stem in the bundle -> array name -> array."""
@@ -50,6 +50,14 @@ class Engine(QueryEncoder, Protocol):
         """The encoder as it was stored; arrays may be mapped read-only. A BundleError says what does not fit."""
 
 
+@runtime_checkable
+class TimedEngine(Engine, Protocol):
+    """An Engine that also looks at when events were, where that is known."""
+
+    def encode_timed(self, histories: Jagged, times: Jagged) -> npt.NDArray[np.float32]:
+        """`encode` with float64 Unix seconds in the layout of histories, NaN where unknown."""
+
+
 class Source(ABC):
     """One way to find items for a query: popularity, neighbours, an encoder with an index, later others.
 
@@ -60,6 +68,8 @@ class Source(ABC):
     kind: ClassVar[str]
     name: str
     num_items: int
+    timed: bool = False
+    """Whether `Queries.times` matter to it."""
 
     @abstractmethod
     def search(self, queries: Queries) -> Hits:

@@ -72,10 +72,12 @@ class Recommender:
         include_seen: bool | None = None,
         exclude: Jagged | None = None,
         allowed_N: npt.NDArray[np.bool_] | None = None,
+        times: Jagged | None = None,
     ) -> tuple[Hits, npt.NDArray[np.bool_]]:
         """Rows in, rows out: (B, k) answers, and (B,) which of them are degraded.
 
         histories: (B) int32 item rows, oldest first; may be empty. exclude: (B) rows never answered, or None.
+        times: Unix seconds in the layout of histories, for models that look at them, or None.
         """
         if k < 1:
             raise InputError(f"k is the number of items wanted, at least 1, not {k}")
@@ -89,7 +91,8 @@ class Recommender:
             skip = None if exclude is None else exclude.slice(part.start, part.stop)
             if not include:
                 skip = some if skip is None else _joined(some, skip)
-            found, degraded_B[part] = self._search(Queries(some, k, skip, allowed_N))
+            when = None if times is None else times.slice(part.start, part.stop)
+            found, degraded_B[part] = self._search(Queries(some, k, skip, allowed_N, when))
             hits.items_BK[part], hits.scores_BK[part] = found.items_BK, found.scores_BK
         return hits, degraded_B
 

@@ -48,8 +48,7 @@ class CaserEngine:
     def dim(self) -> int:
         return self.shape.dim
 
-    def encode(self, histories: Jagged, times: Jagged | None = None) -> F32:
-        del times
+    def encode(self, histories: Jagged) -> F32:
         window, dim, batch = self.shape.window, self.dim, len(histories)
         assert batch == 0 or histories.lengths.min() > 0, "an encoder gets non-empty histories"
         recent = histories.last(window)

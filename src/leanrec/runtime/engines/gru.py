@@ -52,8 +52,7 @@ class GRUEngine:
     def dim(self) -> int:
         return self.shape.dim
 
-    def encode(self, histories: Jagged, times: Jagged | None = None) -> F32:
-        del times
+    def encode(self, histories: Jagged) -> F32:
         histories = histories.last(self.shape.max_length)
         assert len(histories) == 0 or histories.lengths.min() > 0, "an encoder gets non-empty histories"
         result = np.empty((len(histories), self.dim), np.float32)

@@ -56,10 +56,16 @@ class HSTUEngine:
     def dim(self) -> int:
         return self.shape.dim
 
-    def encode(self, histories: Jagged, times: Jagged | None = None) -> F32:
+    def encode(self, histories: Jagged) -> F32:
+        return self._encode_all(histories, None)
+
+    def encode_timed(self, histories: Jagged, times: Jagged) -> F32:
+        return self._encode_all(histories, times if self.shape.timed else None)
+
+    def _encode_all(self, histories: Jagged, times: Jagged | None) -> F32:
         histories = histories.last(self.shape.max_length)
         assert len(histories) == 0 or histories.lengths.min() > 0, "an encoder gets non-empty histories"
-        times = times.last(self.shape.max_length) if self.shape.timed and times is not None else None
+        times = None if times is None else times.last(self.shape.max_length)
         result = np.empty((len(histories), self.dim), np.float32)
         for start, stop in chunks(histories):
             at = np.empty(0) if times is None else times.slice(start, stop).values.astype(np.float64, copy=False)

@@ -13,7 +13,7 @@ from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits, Queries
 from leanrec.index import INDEXES, Index
 from leanrec.kernels.topk import canonical_scores
-from leanrec.runtime.base import Engine, Parts, Source
+from leanrec.runtime.base import Engine, Parts, Source, TimedEngine
 from leanrec.runtime.engines import ENGINES
 
 __all__ = ["EmbeddingSource"]
@@ -30,25 +30,29 @@ class EmbeddingSource(Source):
         assert engine.dim == index.items_ND.shape[1], "engine and item table have the same D"
         self.name, self.engine, self.index = name, engine, index
         self.num_items = len(index.items_ND)
+        self.timed = isinstance(engine, TimedEngine)
 
     def search(self, queries: Queries) -> Hits:
         known = np.flatnonzero(queries.histories.lengths > 0)
         if len(known) == len(queries):
-            return self._search(queries.histories, queries.k, queries.exclude, queries.allowed)
+            return self._search(queries)
         hits = Hits.none(len(queries), queries.k)
         if len(known):
             exclude = None if queries.exclude is None else queries.exclude.take(known)
-            some = self._search(queries.histories.take(known), queries.k, exclude, queries.allowed)
+            times = None if queries.times is None else queries.times.take(known)
+            some = self._search(Queries(queries.histories.take(known), queries.k, exclude, queries.allowed, times))
             hits.items_BK[known], hits.scores_BK[known] = some.items_BK, some.scores_BK
         return hits
 
-    def _search(
-        self, histories: Jagged, k: int, exclude: Jagged | None, allowed_N: npt.NDArray[np.bool_] | None
-    ) -> Hits:
-        return self.index.search(self.engine.encode(histories), k, exclude, allowed_N)
+    def _search(self, queries: Queries) -> Hits:
+        if queries.times is not None and isinstance(self.engine, TimedEngine):
+            vectors_BD = self.engine.encode_timed(queries.histories, queries.times)
+        else:
+            vectors_BD = self.engine.encode(queries.histories)
+        return self.index.search(vectors_BD, queries.k, queries.exclude, queries.allowed)
 
     def score(self, histories: Jagged, items: Jagged) -> npt.NDArray[np.float32]:
-        """-inf for a query without history."""
+        """-inf for a query without history. As `search` answers where times are not known."""
         known = np.flatnonzero(histories.lengths > 0)
         vectors_BD = np.zeros((len(histories), self.engine.dim), np.float32)
         if len(known):
