@@ -127,7 +127,7 @@ def test_rates_rise_then_move_as_named() -> None:
 
 
 def test_precision_is_chosen_by_width_and_device() -> None:
-    assert choose_precision("auto", 64) == "float32"
+    assert choose_precision("auto", 32) == "float32"
     assert choose_precision("auto", 64, "cuda") == "bfloat16"
     assert choose_precision("float16", 64) == "float16"
     with pytest.raises(ConfigError, match="bfloat16"):

@@ -11,7 +11,7 @@ from leanrec.core.registry import nearest
 __all__ = ["PRECISIONS", "choose_device", "choose_precision"]
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-_PAYS_FROM_DIM = 128
+_PAYS_FROM_DIM = 64
 """Narrower layers spend more on casting than bfloat16 products save (docs/log.md has the figures)."""
 
 
