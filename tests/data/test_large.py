@@ -72,9 +72,7 @@ def in_tiny_steps(frame, folder, **options):
         for module in (numbering, order, log):
             patch.setattr(module, "COMPILED_FROM", 0)
         patch.setattr(ingest, "_BATCH", 7)
-        patch.setattr(order, "_BATCH", 5)
         patch.setattr(log, "BLOCK_EVENTS", 6)
-        patch.setattr(scratch, "_PIECE", 3)
         patch.setattr(scratch, "MEMORY", 100)
         return outcome(frame, out=folder / "data", **options)
 

@@ -12,7 +12,7 @@ import polars as pl
 from leanrec.core.console import Progress
 from leanrec.core.errors import InputError
 from leanrec.data.clean import Positive, clean_ids, clean_times, clean_values, id_kind, latest_time
-from leanrec.data.numbering import Ids, Numbered
+from leanrec.data.numbering import Encoders, Ids, Numbered
 from leanrec.data.readers import Events, as_text, check_files, known_rows, reading
 from leanrec.data.report import Report
 from leanrec.data.scratch import Column, Scratch
@@ -34,10 +34,11 @@ class Rows:
 
     users: Numbered
     items: Numbered
-    columns: dict[str, npt.NDArray[Any]]
+    columns: dict[str, list[npt.NDArray[Any]]]
+    """Part by part, as the ids are."""
 
     def __len__(self) -> int:
-        return len(self.users.codes)
+        return sum(map(len, self.users.parts))
 
 
 def ingest(
@@ -75,16 +76,16 @@ def _ingest(
         scratch.check((total or 0) * sum(size for role, size in _ROW_BYTES.items() if role in columns))
         ids = {role: Ids(kind, scratch) for role, kind in kinds.items()}
         rest = {role: Column(scratch) for role in ("time", "value", "order", "split") if role in columns}
-        with Progress("reading", total) as progress:
+        with Progress("reading", total) as progress, Encoders(ids) as encoders:
             for batch in frame.collect_batches(chunk_size=_BATCH, maintain_order=True):
                 clean = _clean_batch(batch, kinds, columns, positive, events.where, report)
                 report.rows_read += len(batch)
-                for role in ("user", "item"):
-                    ids[role].append(clean[role])
-                for role, column in rest.items():
-                    column.append(clean[role].to_numpy())
-                kept += len(clean)
                 progress.advance(len(batch))
+                if len(clean):
+                    encoders.append(clean)
+                    for role, column in rest.items():
+                        column.append(clean[role].to_numpy())
+                    kept += len(clean)
     if not report.rows_read:
         raise InputError(f"{events.where} holds no rows")
     if not kept:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,7 @@ from leanrec.kernels.sequences import (
 
 __all__ = ["Marks", "arrange", "days_of_users"]
 
-_BATCH = 1 << 20
+_THREADS = min(8, len(os.sched_getaffinity(0)))
 
 
 def arrange(rows: Rows, scratch: Scratch) -> Log:
@@ -44,17 +46,21 @@ def arrange(rows: Rows, scratch: Scratch) -> Log:
     columns = _by_block(rows, blocks, scratch)
     users, order = columns.pop("users"), columns.pop("order", None)
     large = len(users) >= COMPILED_FROM
-    with Progress("ordering", len(users)) as progress:
-        for block in blocks:
-            places = np.empty(block.events.stop - block.events.start, np.int64)
-            own = users[block.events] - np.int32(block.users.start)
-            (group_rows if large else group_rows_reference)(own, block.offsets, places)
-            for keys in (order, columns.get("times")):  # stable: the last key counts most
-                if keys is not None:
-                    (sort_inside if large else sort_inside_reference)(keys[block.events], block.offsets, places)
-            for column in columns.values():
-                column[block.events] = column[block.events][places]
-            progress.advance(len(places))
+
+    def arrange_block(block: Block) -> int:
+        places = np.empty(block.events.stop - block.events.start, np.int64)
+        own = users[block.events] - np.int32(block.users.start)
+        (group_rows if large else group_rows_reference)(own, block.offsets, places)
+        for keys in (order, columns.get("times")):  # stable: the last key counts most
+            if keys is not None:
+                (sort_inside if large else sort_inside_reference)(keys[block.events], block.offsets, places)
+        for column in columns.values():
+            column[block.events] = np.take(column[block.events], places)
+        return len(places)
+
+    with Progress("ordering", len(users)) as progress, ThreadPoolExecutor(_THREADS) as threads:
+        for done in threads.map(arrange_block, blocks) if len(blocks) > 1 else map(arrange_block, blocks):
+            progress.advance(done)
     return Log(
         rows.users.vocabulary,
         rows.items.vocabulary,
@@ -69,22 +75,21 @@ def arrange(rows: Rows, scratch: Scratch) -> Log:
 def _by_block(rows: Rows, blocks: list[Block], scratch: Scratch) -> dict[str, npt.NDArray[Any]]:
     """The columns, rows in place of ids, each event in the span of its user's block, otherwise as in the file."""
     names = {"time": "times", "value": "values", "order": "order", "split": "split"}
-    columns = {names[role]: scratch.array(len(rows), array.dtype) for role, array in rows.columns.items()}
-    columns |= {name: scratch.array(len(rows), np.int32) for name in ("users", "items")}
-    block_of = np.repeat(
-        np.arange(len(blocks), dtype=np.int32), [block.users.stop - block.users.start for block in blocks]
-    )
+    parts = {names[role]: parts for role, parts in rows.columns.items()}
+    total, large = len(rows), len(rows) >= COMPILED_FROM
+    columns = {name: scratch.array(total, column[0].dtype) for name, column in parts.items()}
+    columns |= {name: scratch.array(total, np.int32) for name in ("users", "items")}
+    block_of = np.repeat(np.arange(len(blocks), dtype=np.int32), [b.users.stop - b.users.start for b in blocks])
     free = np.array([block.events.start for block in blocks])
-    large = len(rows) >= COMPILED_FROM
-    for start in range(0, len(rows), _BATCH):
-        stop = min(start + _BATCH, len(rows))
-        users = rows.users.rows(start, stop)
-        owner = block_of[users]
+    for column in (rows.users.parts, rows.items.parts, *parts.values()):
+        column.reverse()  # so that each part can be popped, and with it its memory, once it is in its place
+    while rows.users.parts:
+        users, items = rows.users.rows(rows.users.parts.pop()), rows.items.rows(rows.items.parts.pop())
         places = np.empty(len(users), np.int64)
-        (spread if large else spread_reference)(owner, free, places)
-        batch = {names[role]: array[start:stop] for role, array in rows.columns.items()}
-        for name, column in {"users": users, "items": rows.items.rows(start, stop), **batch}.items():
-            columns[name][places] = column
+        (spread if large else spread_reference)(block_of[users], free, places)
+        columns["users"][places], columns["items"][places] = users, items
+        for name, column in parts.items():
+            columns[name][places] = column.pop()
     return columns
 
 

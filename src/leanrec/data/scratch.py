@@ -25,7 +25,7 @@ __all__ = ["Column", "Scratch"]
 MEMORY = 384 << 20
 """Bytes that are kept in memory before the disk is used."""
 
-_PIECE = 1 << 20
+_ALIGNED = 8
 
 
 class Scratch:
@@ -64,7 +64,7 @@ class Scratch:
         with disk_errors(self.folder):
             file = self.file()
             os.posix_fallocate(file.fileno(), 0, size)
-            return mapped(file, np.dtype(dtype))
+            return np.frombuffer(mapped(file), dtype)
 
     def take(self, size: int) -> bool:
         """Whether so many bytes may be kept in memory; they count from then on."""
@@ -84,63 +84,48 @@ class Scratch:
 
 
 class Column:
-    """An array of unknown length and width, appended to part by part."""
+    """An array of unknown length, appended to part by part and read back in the same parts."""
 
     def __init__(self, scratch: Scratch) -> None:
         self._scratch = scratch
         self._parts: list[npt.NDArray[Any]] = []
+        self._in_memory = 0
         self._file: IO[bytes] | None = None
-        self._dtype: np.dtype[Any] | None = None
+        self._written: list[tuple[int, int, np.dtype[Any]]] = []
 
     def append(self, part: npt.NDArray[Any]) -> None:
-        dtype = part.dtype if self._dtype is None else np.result_type(self._dtype, part.dtype)
         if self._file is None and self._scratch.take(part.nbytes):
             self._parts.append(part)
-        else:
-            self._to_disk(dtype)
-            self._write(part)
-        self._dtype = dtype
-
-    def finish(self) -> npt.NDArray[Any]:
-        """All that was appended (something was), end to end; writable. The column itself is empty after."""
-        assert self._dtype is not None
-        if self._file is None:
-            return _joined(self._parts, self._dtype)
-        return mapped(self._file, self._dtype)
-
-    def _to_disk(self, dtype: np.dtype[Any]) -> None:
-        """Move what there is to a file of this type, unless it is there."""
-        if self._file is not None and self._dtype == dtype:
+            self._in_memory += part.nbytes
             return
-        parts, self._parts = self._parts, []
-        if self._file is not None and self._dtype is not None:
-            narrow = mapped(self._file, self._dtype)
-            parts = [narrow[start : start + _PIECE] for start in range(0, len(narrow), _PIECE)]
-        else:
-            self._scratch.give_back(sum(part.nbytes for part in parts))
-        self._dtype, self._file = dtype, self._scratch.file()
-        for part in parts:
-            self._write(part)
+        if self._file is None:
+            self._file = self._scratch.file()
+            for earlier in self._parts:
+                self._write(earlier)
+            self._parts.clear()
+            self._scratch.give_back(self._in_memory)
+        self._write(part)
+
+    def finish(self) -> list[npt.NDArray[Any]]:
+        """What was appended, part by part; writable. The column itself is empty after."""
+        if self._file is None:
+            parts, self._parts = self._parts, []
+            return parts
+        content = mapped(self._file)
+        return [np.frombuffer(content, dtype, count, at) for at, count, dtype in self._written]
 
     def _write(self, part: npt.NDArray[Any]) -> None:
         assert self._file is not None and self._scratch.folder is not None
-        left: Any = np.ascontiguousarray(part, self._dtype).view(np.uint8).data
+        end = self._file.seek(0, os.SEEK_END)
+        end = self._file.seek(-(-end // _ALIGNED) * _ALIGNED)
+        self._written.append((end, len(part), part.dtype))
+        left: Any = np.ascontiguousarray(part).view(np.uint8).data
         with disk_errors(self._scratch.folder):
             while len(left):
                 left = left[self._file.write(left) :]
 
 
-def mapped(file: IO[bytes], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """The file as a writable array; a plain one, which compiled loops take without a detour."""
-    return np.frombuffer(mmap.mmap(file.fileno(), 0), dtype)
-
-
-def _joined(parts: list[npt.NDArray[Any]], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """The parts end to end, each freed as soon as it is copied."""
-    whole = np.empty(sum(map(len, parts)), dtype)
-    end = len(whole)
-    while parts:
-        part = parts.pop()
-        whole[end - len(part) : end] = part
-        end -= len(part)
-    return whole
+def mapped(file: IO[bytes]) -> mmap.mmap:
+    """The file as writable memory. Arrays over it are plain ones, which compiled loops take without a detour."""
+    size = os.fstat(file.fileno()).st_size
+    return mmap.mmap(file.fileno(), size) if size else mmap.mmap(-1, 1)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,31 +29,38 @@ def count_ids(ids_T: npt.NDArray[np.integer[Any]], low: int, counts: I64) -> Non
 
 
 def count_ids_reference(ids_T: npt.NDArray[np.integer[Any]], low: int, counts: I64) -> None:
-    counts += np.bincount(ids_T - low, minlength=len(counts))
+    counts += np.bincount(np.subtract(ids_T, low, dtype=np.int64), minlength=len(counts))
 
 
-def number_ids(ids_T: I64) -> I64:
-    """(U,) the distinct ids in order of first appearance; each of ids_T is replaced by its place there.
+def number_ids(parts: Sequence[npt.NDArray[np.integer[Any]]]) -> I64:
+    """(U,) the distinct ids of all parts in order of first appearance; each is replaced by its place there.
 
-    Open addressing in a table at most half full, twice as large whenever it is.
+    Open addressing in a table at most half full, twice as large whenever it would be more.
     """
     known = np.empty(_FIRST_ROOM, np.int64)
-    done = count = 0
-    while True:
-        slots = np.full(2 * len(known), -1, np.int32)
-        _insert(known[:count], slots)
-        done, count = _number(ids_T, done, known, count, slots)
-        if done == len(ids_T):
-            return known[:count]
-        known = np.concatenate([known, np.empty(len(known), np.int64)])
+    slots = np.full(2 * len(known), -1, np.int32)
+    count = 0
+    for ids_T in parts:
+        done = 0
+        while True:
+            done, count = _number(ids_T, done, known, count, slots)
+            if done == len(ids_T):
+                break
+            known = np.concatenate([known, np.empty(len(known), np.int64)])
+            slots = np.full(2 * len(known), -1, np.int32)
+            _insert(known[:count], slots)
+    return known[:count]
 
 
-def number_ids_reference(ids_T: I64) -> I64:
-    unique, first, inverse = np.unique(ids_T, return_index=True, return_inverse=True)
+def number_ids_reference(parts: Sequence[npt.NDArray[np.integer[Any]]]) -> I64:
+    ids = np.concatenate([part.astype(np.int64) for part in parts])
+    unique, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
     order = np.argsort(first)
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
-    ids_T[:] = place[inverse]
+    ends = np.cumsum([len(part) for part in parts])
+    for part, places in zip(parts, np.split(place[inverse], ends[:-1]), strict=True):
+        part[:] = places
     return unique[order]
 
 
@@ -73,7 +81,9 @@ def _insert(known: I64, slots: npt.NDArray[np.int32]) -> None:
 
 
 @jit
-def _number(ids_T: I64, start: int, known: I64, count: int, slots: npt.NDArray[np.int32]) -> tuple[int, int]:
+def _number(
+    ids_T: npt.NDArray[np.integer[Any]], start: int, known: I64, count: int, slots: npt.NDArray[np.int32]
+) -> tuple[int, int]:
     """Number the ids from `start` on until `known` is full: how far it came, and how many are known."""
     for at in range(start, len(ids_T)):
         slot = _slot(ids_T[at], known, slots)
