@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from leanrec.core.errors import ConfigError
 from leanrec.nn.packing import Packed
 from leanrec.nn.tables.base import Table
+from leanrec.training.augment import contrast
 from leanrec.training.averaging import WeightAverage
 from leanrec.training.loader import Batch
 from leanrec.training.objectives.base import Objective, Predictions
@@ -44,6 +46,9 @@ class StepOptions:
     """Parts that a batch is computed in, one after the other."""
     ema: float = 0.0
     """Decay of the moving average of all weights that validation and the result use; 0 is off."""
+    contrastive: float = 0.0
+    """What the contrastive loss of the batch's views counts for; `temperature` is its own."""
+    temperature: float = 0.2
     precision: str = "float32"
     device: str = "cpu"
     seed: int = 0
@@ -87,6 +92,11 @@ class NextItem:
         self.workers.announce(rows)
         self._adam.zero_grad(set_to_none=True)
         total = 0.0
+        if batch.views is not None:
+            with self.workers.accumulating(True):
+                loss = self.options.contrastive * self._contrast(batch.views, leaf, places[3])
+                self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
         parts = list(self._parts(batch, places))
         for at, (part, inputs_RL, targets_T) in enumerate(parts, start=1):
             with self.workers.accumulating(at < len(parts)):
@@ -98,21 +108,21 @@ class NextItem:
         self._update(leaf, rows)
         return mean()
 
-    def _look_up(self, batch: Batch) -> tuple[Tensor, Rows | None, tuple[Tensor, Tensor, Tensor]]:
-        """The leaf, its rows, and where inputs, targets and negatives stand in it."""
+    def _look_up(self, batch: Batch) -> tuple[Tensor, Rows | None, list[Tensor]]:
+        """The leaf, its rows, and where inputs, targets, negatives and the inputs of views stand in it."""
+        views = np.empty((0, 0), np.int32) if batch.views is None else batch.views.items_RL
+        # a hidden input stands on row 0, as an empty slot does, and its vector is replaced
+        asked = [np.maximum(batch.items_RL, 0), batch.targets_T, batch.negatives_n, np.maximum(views, 0)]
         if self.objective.full:
-            places = [batch.items_RL, batch.targets_T, batch.negatives_n]
-            inputs, targets, negatives = (self._to(torch.from_numpy(p.astype(np.int64))) for p in places)
-            return self.table.gather(None), None, (inputs, targets, negatives)
-        flat = np.concatenate([batch.items_RL.ravel(), batch.targets_T, batch.negatives_n])
-        rows, inverse = self.table.distinct(flat)
-        sizes = [batch.items_RL.size, len(batch.targets_T), len(batch.negatives_n)]
-        inputs, targets, negatives = torch.split(self._to(torch.from_numpy(inverse)), sizes)
-        return self.table.gather(rows), rows, (inputs.view(batch.items_RL.shape), targets, negatives)
+            places = [self._to(torch.from_numpy(rows.astype(np.int64))) for rows in asked]
+            return self.table.gather(None), None, places
+        rows, inverse = self.table.distinct(np.concatenate([rows.ravel() for rows in asked]))
+        split = torch.split(self._to(torch.from_numpy(inverse)), [rows.size for rows in asked])
+        return self.table.gather(rows), rows, [at.view(a.shape) for at, a in zip(split, asked, strict=True)]
 
-    def _parts(self, batch: Batch, places: tuple[Tensor, Tensor, Tensor]) -> Iterator[tuple[Batch, Tensor, Tensor]]:
+    def _parts(self, batch: Batch, places: list[Tensor]) -> Iterator[tuple[Batch, Tensor, Tensor]]:
         """The batch in `accumulate` parts of whole rows, each with the places of its inputs and targets."""
-        inputs_RL, targets_T, _ = places
+        inputs_RL, targets_T, *_ = places
         if self.options.accumulate == 1:
             yield batch, inputs_RL, targets_T
             return
@@ -124,13 +134,29 @@ class NextItem:
                 yield batch.rows(low, high), inputs_RL[low:high], targets_T[self._to(torch.from_numpy(kept))]
 
     def _loss(self, part: Batch, leaf: Tensor, inputs_RL: Tensor, targets_T: Tensor, negatives_n: Tensor) -> Tensor:
-        leaf = self._to(leaf)
+        leaf = self._scale(leaf)
         with torch.autocast(self.options.device, self._cast, enabled=self._cast is not None):
-            hidden_TD = self._hidden(part, leaf.index_select(0, inputs_RL.view(-1)).view(*inputs_RL.shape, -1))
+            hidden_TD = self._hidden(part, leaf, inputs_RL)
             expected_n = self._to(torch.from_numpy(part.log_expected_n))
-            return self.objective.loss(Predictions(hidden_TD, leaf, targets_T, negatives_n, expected_n))
+            weight_T = None if part.weight_T is None else self._to(torch.from_numpy(part.weight_T))
+            return self.objective.loss(Predictions(hidden_TD, leaf, targets_T, negatives_n, expected_n, weight_T))
 
-    def _hidden(self, part: Batch, items_RLD: Tensor) -> Tensor:
+    def _contrast(self, views: Batch, leaf: Tensor, inputs_RL: Tensor) -> Tensor:
+        with torch.autocast(self.options.device, self._cast, enabled=self._cast is not None):
+            return contrast(self._hidden(views, self._scale(leaf), inputs_RL), self.options.temperature)
+
+    def _scale(self, leaf: Tensor) -> Tensor:
+        """The leaf where the network is, its rows as scores see them."""
+        leaf = self._to(leaf)
+        return F.normalize(leaf, dim=1) if self.objective.cosine else leaf
+
+    def _hidden(self, part: Batch, leaf: Tensor, inputs_RL: Tensor) -> Tensor:
+        """The network's vectors at the slots of the part; a hidden input is its `mask_D`, or zeros if it has none."""
+        items_RLD = leaf.index_select(0, inputs_RL.view(-1)).view(*inputs_RL.shape, -1)
+        masked_RL = part.items_RL < 0
+        if masked_RL.any():
+            mask_D = getattr(self.net, "mask_D", leaf.new_zeros(()))
+            items_RLD = torch.where(self._to(torch.from_numpy(masked_RL))[..., None], mask_D, items_RLD)
         times = None if part.times_RL is None else self._to(torch.from_numpy(part.times_RL))
         segment_RL, position_RL = (self._to(torch.from_numpy(a)) for a in (part.segment_RL, part.position_RL))
         out_RLD = self._forward(items_RLD, Packed(segment_RL, position_RL, part.uniform, times))
@@ -193,7 +219,8 @@ class NextItem:
         """(N, D) the table's rows, averaged if asked for."""
         self._arrive()
         weight = self.table.weight()
-        return weight if self._average is None else self._average.table(weight, self.steps)
+        items_ND = weight if self._average is None else self._average.table(weight, self.steps)
+        return _unit_rows(items_ND) if self.objective.cosine else items_ND
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Everything an exact resume needs."""
@@ -218,7 +245,8 @@ class NextItem:
     def prefetch(self, batch: Batch) -> None:
         """A coming batch: a table on disk reads its rows meanwhile. May be called from another thread."""
         if not self.objective.full:
-            self.table.prefetch(np.concatenate([batch.items_RL.ravel(), batch.targets_T, batch.negatives_n]))
+            inputs = np.maximum(batch.items_RL.ravel(), 0)
+            self.table.prefetch(np.concatenate([inputs, batch.targets_T, batch.negatives_n]))
 
     def load_state(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take over what `state` gave."""
@@ -245,3 +273,10 @@ class NextItem:
 
 def _under(state: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
     return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
+
+
+def _unit_rows(items_ND: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """A copy with rows of length 1, zeros staying zeros."""
+    length_N = np.sqrt(np.einsum("nd,nd->n", items_ND, items_ND))
+    result: npt.NDArray[np.float32] = items_ND / np.maximum(length_N, np.float32(1e-12))[:, None]
+    return result
