@@ -7,10 +7,11 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import torch
 
-from leanrec.core.config import to_dict
+from leanrec.core.config import build, to_dict
 from leanrec.core.console import say
 from leanrec.core.errors import InputError
 from leanrec.data.dataset import Dataset
@@ -24,6 +25,7 @@ from leanrec.nn.tables import make_table
 from leanrec.nn.tables.base import ArrangedTable, Table
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
+from leanrec.training.augment import ContrastiveOptions
 from leanrec.training.checkpoints import Progress, load_checkpoint
 from leanrec.training.loader import SequenceLoader
 from leanrec.training.objectives import make_objective
@@ -53,20 +55,33 @@ class Fitting:
         self.workers = WORKERS["group" if options.distributed else "solo"](config)
 
     def run(self, tracker: Tracker) -> Recommender:
-        progress = self._stored() or Progress(fingerprint=self.fingerprint)
-        if progress.stage == "search":
+        progress = self._stored() or Progress(stage="pretrain", fingerprint=self.fingerprint)
+        if progress.stage in ("pretrain", "search"):
             task = self._task()
-            progress = self._search(task, progress, tracker)
+            progress = self._search(task, self._pretrain(task, progress, tracker), tracker)
             if not self.options.refit:
                 return self.recommender(task, progress)
             progress = Progress(
-                stage="refit", best_epoch=progress.best_epoch or progress.epoch, best_score=progress.best_score,
-                scores=progress.scores, seconds=progress.seconds, fingerprint=self.fingerprint,
+                stage="pretrain-refit", best_epoch=progress.best_epoch or progress.epoch,
+                best_score=progress.best_score, scores=progress.scores, seconds=progress.seconds, fingerprint=self.fingerprint,
             )  # fmt: skip
         task = self._task()
         say(f"{self.name}: again on train + validation for {progress.best_epoch} epochs")
+        progress = self._pretrain(task, progress, tracker)
         schedule = Schedule(epochs=progress.best_epoch, patience=0)
         return self.recommender(task, self._trainer(task, schedule, progress, tracker, refit=True).run())
+
+    def _pretrain(self, task: NextItem, progress: Progress, tracker: Tracker) -> Progress:
+        """Fill in hidden events first, where asked for; the start of the stage that follows."""
+        if not progress.stage.startswith("pretrain"):
+            return progress
+        refit = progress.stage == "pretrain-refit"
+        if self.config.pretrain_epochs:
+            say(f"{self.name}: filling in hidden events for {self.config.pretrain_epochs} epochs")
+            schedule = Schedule(epochs=self.config.pretrain_epochs, patience=0)
+            progress = self._trainer(task, schedule, progress, tracker, refit=refit).run()
+        stage = "refit" if refit else "search"
+        return msgspec.structs.replace(progress, stage=stage, epoch=0, step=0, loss_sum=0.0, loss_count=0)
 
     def _stored(self) -> Progress | None:
         """Where an interrupted run stands, when resuming; a checkpoint of another run is refused."""
@@ -96,10 +111,14 @@ class Fitting:
     ) -> Trainer:
         config, data = self.config, self.data
         assert config.max_length is not None and config.horizon is not None
+        pretraining = progress.stage.startswith("pretrain")
+        contrastive = build(ContrastiveOptions, config.contrastive_options, where="contrastive_options")
         loader = SequenceLoader(
             data.train(refit), max_length=config.max_length, batch_tokens=config.batch_tokens,
             num_items=len(data.items), negatives=0 if task.objective.full else config.negatives,
-            horizon=config.horizon, seed=self.options.seed,
+            negatives_from=config.negatives_from, negative_options=config.negative_options, horizon=config.horizon,
+            masked=config.mask_share if pretraining or self.model.masked else 0.0, class_weight=config.class_weight,
+            views=contrastive if config.contrastive else None, seed=self.options.seed,
             times=data.train_times(refit) if self.model.times else None,
         )  # fmt: skip
 
@@ -119,7 +138,7 @@ class Fitting:
             if self.options.run is not None and self.workers.rank == 0:
                 recommender.save(self.options.run / "bundle")
 
-        validated = not refit and len(data.cases("valid", users="tune").users) > 0
+        validated = not refit and not pretraining and len(data.cases("valid", users="tune").users) > 0
         trainer = Trainer(
             task, loader, schedule, progress, validate=validate if validated else None, folder=self.folder,
             tracker=tracker, on_best=publish,
@@ -136,7 +155,9 @@ class Fitting:
         predictions = int(np.maximum(self.data.train().lengths - 1, 0).sum())
         options = StepOptions(
             lr=config.lr, warmup=config.warmup, schedule=config.schedule,
-            total_steps=config.epochs * -(-predictions // config.batch_tokens), weight_decay=config.weight_decay,
+            total_steps=(config.pretrain_epochs + config.epochs) * -(-predictions // config.batch_tokens),
+            weight_decay=config.weight_decay, contrastive=config.contrastive,
+            temperature=build(ContrastiveOptions, config.contrastive_options, where="contrastive_options").temperature,
             clip=config.clip, accumulate=config.accumulate, ema=config.ema, precision=config.precision,
             device=config.device, seed=seed,
         )  # fmt: skip

@@ -13,7 +13,7 @@ from torch import nn
 
 from leanrec.core.config import to_dict
 from leanrec.core.console import say
-from leanrec.core.errors import InputError
+from leanrec.core.errors import ConfigError, InputError
 from leanrec.core.space import Choice, Dimension, Range
 from leanrec.data.dataset import Dataset
 from leanrec.models.base import FitOptions, Model
@@ -39,6 +39,16 @@ class SequenceConfig(WorkersConfig, frozen=True, kw_only=True):
     objective: str = "sampled-softmax"
     negatives: int = 512
     """Shared by the predictions of a batch."""
+    negatives_from: str = "uniform"
+    """Where they come from: `uniform`, `popularity`, `in-batch` or `mixed`, see training.negatives."""
+    class_weight: float = 0.0
+    """Predictions count by this power of 1 / the number of events of their target, 1 on average."""
+    contrastive: float = 0.0
+    """What a contrastive loss over two altered views of every window counts for (CL4SRec); 0 is off."""
+    mask_share: float = 0.3
+    """Share of the events that is hidden, in pretraining and in models that learn to fill in hidden events."""
+    pretrain_epochs: int = 0
+    """Epochs of filling in hidden events before the training proper."""
     horizon: int | None = None
     """A prediction is one of the next `horizon` events; as many as a validation user has targets, at most 50."""
     lr: float = 3e-3
@@ -68,6 +78,9 @@ class SequenceConfig(WorkersConfig, frozen=True, kw_only=True):
     """Kind of the item table, see nn.tables."""
     table_options: dict[str, Any] = msgspec.field(default_factory=dict)
     objective_options: dict[str, Any] = msgspec.field(default_factory=dict)
+    negative_options: dict[str, Any] = msgspec.field(default_factory=dict)
+    contrastive_options: dict[str, Any] = msgspec.field(default_factory=dict)
+    """How views are altered and compared, see training.augment."""
 
     space: ClassVar[Mapping[str, Dimension]] = {
         "dim": Choice((32, 64, 128, 256)),
@@ -117,6 +130,8 @@ class SequenceModel(Model[C]):
         ninth = int(-(-sorted(lengths.tolist())[int(0.9 * (len(lengths) - 1))] // 10) * 10)
         epochs = config.epochs or max(3, min(300, 20_000_000 // predictions))
         check_schedule(config.schedule)
+        if not 0 < config.mask_share < 1:
+            raise ConfigError(f"{self.name}: mask_share={config.mask_share} is no share: use a number between 0 and 1")
         device = choose_device(config.device)
         filled = msgspec.structs.replace(
             config,

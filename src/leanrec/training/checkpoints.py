@@ -18,7 +18,11 @@ __all__ = ["Progress", "load_checkpoint", "save_checkpoint"]
 
 
 class Progress(msgspec.Struct, kw_only=True):
-    """Where a run stands. A stage is one pass of training: `search` with validation, then perhaps `refit`."""
+    """Where a run stands.
+
+    A stage is one pass of training: `search` with validation, then perhaps `refit`; before each of them goes
+    `pretrain` or `pretrain-refit`, where asked for.
+    """
 
     stage: str = "search"
     epoch: int = 0

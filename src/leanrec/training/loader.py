@@ -78,6 +78,7 @@ class SequenceLoader:
         masked: float = 0.0, class_weight: float = 0.0, views: ContrastiveOptions | None = None, seed: int = 0,
         times: Jagged | None = None,
     ) -> None:  # fmt: skip
+        assert 0 <= masked < 1, "a share"
         self.max_length, self.batch_tokens, self.seed = max_length, batch_tokens, seed
         self.negatives, self.horizon, self.masked, self._views = negatives, horizon, masked, views
         self._values = np.ascontiguousarray(sequences.values, dtype=np.int32)
