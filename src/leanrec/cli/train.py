@@ -24,6 +24,8 @@ def train(
     resume: Flag = False,
     metric: str = "ndcg@10",
     track: Texts = ("tensorboard",),
+    workers: int = 1,
+    cluster: str | None = None,
     json: Json = False,
 ) -> int:
     """Train a model; the run folder holds its bundle, complete at every best checkpoint.
@@ -39,6 +41,8 @@ def train(
         resume: Go on with the interrupted run in --out.
         metric: What validation measures, on the users that tune.
         track: Where the figures of the run go: tensorboard (the default), mlflow, wandb.
+        workers: Processes that share every step, on this machine unless --cluster says otherwise.
+        cluster: Address of a Ray cluster to run the workers on, or local to start one here.
     """
     from leanrec.core.config import load_toml, parse_overrides
     from leanrec.jobs.train import TrainJob
@@ -55,6 +59,8 @@ def train(
         resume=resume,
         metric=metric,
         track=track,
+        workers=workers,
+        cluster=cluster,
     )
     recommender = carry_out(job)
     found = {"run": str(out), "bundle": recommender.id, "model": model, "card": dict(recommender.card)}

@@ -20,7 +20,7 @@ from leanrec.models import MODELS
 from leanrec.models.base import FitOptions
 from leanrec.runtime.recommender import Recommender
 
-__all__ = ["TrainJob", "fit_into", "train"]
+__all__ = ["TrainJob", "fit_into", "fit_shared", "open_run", "train", "was_started"]
 
 _OURS = (
     "bundle", "history", "checkpoints", "tensorboard", "mlflow", "mlflow.db", "mlflow.run", "wandb", "profile",
@@ -44,34 +44,61 @@ class TrainJob(Config, frozen=True, kw_only=True):
     """What validation measures."""
     track: tuple[str, ...] = ("tensorboard",)
     """Where the figures of the run go, see training.tracking."""
+    workers: int = 1
+    """Processes that share every step."""
+    cluster: str | None = None
+    """Address of the Ray cluster that they run on, or `local`; None starts them here."""
+    launch: str = ""
+    """Of a run on workers: the same when it goes on after losing one."""
 
 
 def train(job: TrainJob) -> Recommender:
     """Fit the model into the run folder `job.out`; the run can be resumed after any interruption."""
     MODELS[job.model](**job.settings)  # refuses an unknown model, setting or metric before the data is touched
     parse_metric(job.metric)
+    if job.workers != 1 or job.cluster is not None:
+        from leanrec.jobs.launch import launch
+
+        return launch(job)
     data = Dataset.load(job.data)
     return fit_into(job, data)
 
 
 def fit_into(job: TrainJob, data: Dataset) -> Recommender:
     """`train` with the data set already open."""
+    open_run(job, data)
+    return fit_shared(job, data)
+
+
+def fit_shared(job: TrainJob, data: Dataset, *, first: bool = True) -> Recommender:
+    """The fit of a run that is open. first: this process writes its files, which of several workers one does."""
     run = Path(job.out)
-    _open_run(run, job, data)
     model = MODELS[job.model](**job.settings)
     options = FitOptions(
         seed=job.seed, refit=job.refit, run=run, resume=job.resume, time_limit=job.time_limit, metric=job.metric,
-        track=job.track,
+        track=job.track, distributed=bool(job.launch),
     )  # fmt: skip
     with step(f"training {job.model} on {data.name}"):
         recommender = model.fit_with(data, options)
-        FolderHistory.save(run / "history", data.users, data.items, data.known("test"))
-        recommender.save(run / "bundle")
+        if first:
+            FolderHistory.save(run / "history", data.users, data.items, data.known("test"))
+            recommender.save(run / "bundle")
     return recommender
 
 
-def _open_run(run: Path, job: TrainJob, data: Dataset) -> None:
+def was_started(job: TrainJob) -> bool:
+    """Whether this very launch has opened its run and saved a checkpoint to go on from."""
+    run = Path(job.out)
+    try:
+        record = msgspec.json.decode((run / "run.json").read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return False
+    return record.get("launch") == job.launch and (run / "checkpoints" / "last.safetensors").exists()
+
+
+def open_run(job: TrainJob, data: Dataset) -> None:
     """Make the run folder, or check that it is the same run that goes on."""
+    run = Path(job.out)
     record = {
         "model": job.model,
         "settings": job.settings,
@@ -91,6 +118,7 @@ def _open_run(run: Path, job: TrainJob, data: Dataset) -> None:
             path = run / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     record["versions"] = package_versions()
+    record["launch"] = job.launch
     atomic_write(described, msgspec.json.format(msgspec.json.encode(record), indent=1))
 
 

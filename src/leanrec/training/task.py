@@ -27,6 +27,8 @@ from leanrec.training.workers.solo import Solo
 __all__ = ["NextItem", "StepOptions"]
 
 Rows = npt.NDArray[np.int32]
+_BY_ROW = ("table", "seen")
+"""What of the moving average's state has an entry for each row of the table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +80,9 @@ class NextItem:
         self.grad_norm = 0.0
         self._average: WeightAverage | None = None
         if options.ema:
-            if not np.shares_memory(table.weight(), table.weight()):
+            if not np.shares_memory(self.workers.resident(table), self.workers.resident(table)):
                 raise ConfigError("ema needs a table whose rows stand in memory: use --set table=dense, or --set ema=0")
-            self._average = WeightAverage(self._dense(), table.weight(), options.ema)
+            self._average = WeightAverage(self._dense(), self.workers.resident(table), options.ema)
 
     def step(self, batch: Batch) -> float:
         """Learn from one batch; its mean loss."""
@@ -182,10 +184,11 @@ class NextItem:
         if self._average is None:
             self.table.apply(rows, grad, lr)
             return
-        touched = np.arange(self.table.num_rows, dtype=np.int32) if rows is None else rows
-        self._average.before(self.table.weight(), touched, self.steps)
+        weight = self.workers.resident(self.table)
+        touched = np.arange(len(weight), dtype=np.int32) if rows is None else self.workers.resident_rows(rows)
+        self._average.before(weight, touched, self.steps)
         self.table.apply(rows, grad, lr)
-        self._average.after(self._dense(), self.table.weight(), touched, self.steps)
+        self._average.after(self._dense(), self.workers.resident(self.table), touched, self.steps)
 
     def _clip(self, grad_UD: Tensor) -> Tensor:
         grads = [p.grad for p in self.net.parameters() if p.grad is not None]
@@ -208,7 +211,8 @@ class NextItem:
         late = self.workers.drain()
         if late is not None:
             self.table.apply(*late, self.lr)
-        self.workers.settle(self.net)
+        averages = {} if self._average is None else self._average.dense()
+        self.workers.settle([*self.net.parameters(), *map(torch.from_numpy, averages.values())])
 
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """The network's arrays by name, averaged if asked for: views, so they move with training."""
@@ -218,8 +222,10 @@ class NextItem:
     def items(self) -> npt.NDArray[np.float32]:
         """(N, D) the table's rows, averaged if asked for."""
         self._arrive()
-        weight = self.table.weight()
-        items_ND = weight if self._average is None else self._average.table(weight, self.steps)
+        if self._average is None:
+            items_ND = self.table.weight()
+        else:
+            items_ND = self.workers.join(self._average.table(self.workers.resident(self.table), self.steps))
         return _unit_rows(items_ND) if self.objective.cosine else items_ND
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
@@ -233,7 +239,8 @@ class NextItem:
             for name, value in moments.items():
                 state[f"adam.{index}.{name}"] = self.workers.whole(parameters[index], value)
         if self._average is not None:
-            state |= {f"average.{name}": array for name, array in self._average.state().items()}
+            for name, array in self._average.state().items():
+                state[f"average.{name}"] = self.workers.join(array) if name in _BY_ROW else array
         if self._scaler.is_enabled():
             state["scale"] = np.asarray([self._scaler.get_scale(), self._scaler._get_growth_tracker()], np.float64)
         return state
@@ -263,7 +270,9 @@ class NextItem:
             moments.setdefault(int(index), {})[name] = self.workers.place(parameter, value)
         self._adam.load_state_dict({**self._adam.state_dict(), "state": moments})
         if self._average is not None:
-            self._average.load_state(_under(state, "average."))
+            average = _under(state, "average.")
+            average |= {name: self.workers.mine(average[name]) for name in _BY_ROW}
+            self._average.load_state(average)
         if self._scaler.is_enabled():
             scale, tracker = state["scale"]
             self._scaler.load_state_dict(

@@ -44,8 +44,8 @@ class ShardedTable(Table):
     def __init__(self, num_rows: int, make: Callable[[int], Table]) -> None:
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self._make = make
-        self._local = make(self._share(num_rows))
-        super().__init__(num_rows, self._local.dim, self._local.config, seed=self._local.seed)
+        self.local = make(self._share(num_rows))
+        super().__init__(num_rows, self.local.dim, self.local.config, seed=self.local.seed)
         self._start(num_rows, 0)
         self._route: _Route | None = None
 
@@ -54,16 +54,16 @@ class ShardedTable(Table):
 
     def _start(self, num_rows: int, kept: int) -> None:
         """Give local rows from number `kept` on the values that the unsharded table starts with."""
-        fresh, state = self._make(num_rows).weight(), self._local.state()
-        if not self._local.num_rows or not _by_row(state.get("weight", fresh[:0]), self._local.num_rows):
+        fresh, state = self._make(num_rows).weight(), self.local.state()
+        if not self.local.num_rows or not _by_row(state.get("weight", fresh[:0]), self.local.num_rows):
             raise ConfigError("this kind of table, or one of so few rows, cannot be sharded: leave table_placement out")
         weight = np.array(state["weight"])
         weight[kept:] = fresh[self.rank :: self.world][kept:]
-        self._local.load_state({**state, "weight": weight})
+        self.local.load_state({**state, "weight": weight})
 
     @property
     def nbytes(self) -> int:
-        return self._local.nbytes
+        return self.local.nbytes
 
     def prefetch(self, rows_S: Rows) -> None:
         del rows_S
@@ -72,13 +72,13 @@ class ShardedTable(Table):
         del states
 
     def close(self) -> None:
-        self._local.close()
+        self.local.close()
 
     def _read(self, rows_U: Rows | None) -> Tensor:
         if rows_U is None:
             return torch.from_numpy(self.weight())
         route = self._route = self._plan(rows_U)
-        mine_VD = self._local.gather(route.local_V).detach()
+        mine_VD = self.local.gather(route.local_V).detach()
         sorted_UD = torch.empty(len(rows_U), self.dim)
         dist.all_to_all_single(sorted_UD, mine_VD, route.asked, route.wanted)
         leaf = torch.empty_like(sorted_UD)
@@ -111,7 +111,7 @@ class ShardedTable(Table):
 
         def finish() -> tuple[Rows, Tensor]:
             work.wait()
-            local_M, place_V = self._local.distinct(route.local_V)
+            local_M, place_V = self.local.distinct(route.local_V)
             summed_MD = torch.zeros(len(local_M), self.dim)
             summed_MD.index_add_(0, torch.from_numpy(place_V), received_VD)
             return local_M * np.int32(self.world) + np.int32(self.rank), summed_MD
@@ -120,43 +120,47 @@ class ShardedTable(Table):
 
     def _update(self, rows_U: Rows | None, grad_UD: Tensor, lr: float) -> None:
         if rows_U is None:
-            self._local.apply(None, grad_UD[self.rank :: self.world].contiguous(), lr)
+            self.local.apply(None, grad_UD[self.rank :: self.world].contiguous(), lr)
         else:
-            self._local.apply(rows_U // np.int32(self.world), grad_UD, lr)
+            self.local.apply(rows_U // np.int32(self.world), grad_UD, lr)
 
     def weight(self) -> npt.NDArray[np.float32]:
-        return self._join(self._local.weight())
+        return self.join(self.local.weight())
 
     def _grow(self, num_rows: int) -> None:
-        kept = self._local.num_rows
-        self._local.grow(self._share(num_rows))
+        kept = self.local.num_rows
+        self.local.grow(self._share(num_rows))
         self._start(num_rows, kept)
 
     def _forget(self, rows_E: Rows) -> None:
-        self._local.erase(rows_E[rows_E % self.world == self.rank] // np.int32(self.world))
+        self.local.erase(rows_E[rows_E % self.world == self.rank] // np.int32(self.world))
 
     def _tensors(self) -> State:
         return {
-            name: self._join(array) if _by_row(array, self._local.num_rows) else array
-            for name, array in self._local.state().items()
+            name: self.join(array) if _by_row(array, self.local.num_rows) else array
+            for name, array in self.local.state().items()
             if name not in _OF_BASE
         }
 
     def _load_tensors(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        mine = {n: a[self.rank :: self.world] if _by_row(a, self.num_rows) else a for n, a in state.items()}
+        mine = {n: self.mine(a) if _by_row(a, self.num_rows) else a for n, a in state.items()}
         erased = state["erased"]
-        mine["rows"] = np.asarray([self._local.num_rows, self.dim], np.int64)
+        mine["rows"] = np.asarray([self.local.num_rows, self.dim], np.int64)
         mine["erased"] = erased[erased % self.world == self.rank] // np.int32(self.world)
-        self._local.load_state(mine)
+        self.local.load_state(mine)
 
-    def _join(self, mine: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The rows of all workers in their order."""
+    def join(self, mine: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """An entry for each row of the table, from what each worker has for its own."""
         whole = np.empty((self.num_rows, *mine.shape[1:]), mine.dtype)
         for rank in range(self.world):
             piece = np.ascontiguousarray(mine) if rank == self.rank else np.empty_like(whole[rank :: self.world])
             dist.broadcast(torch.from_numpy(piece), rank)
             whole[rank :: self.world] = piece
         return whole
+
+    def mine(self, whole: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The inverse of `join`."""
+        return whole[self.rank :: self.world]
 
 
 _OF_BASE = ("rows", "erased")

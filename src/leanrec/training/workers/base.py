@@ -89,6 +89,22 @@ class Workers(ABC):
         """What `merge` still holds back, to be applied before weights are looked at."""
 
     @abstractmethod
+    def resident(self, table: Table) -> npt.NDArray[np.float32]:
+        """(M, D) the rows of the table that live here: all, unless it is sharded."""
+
+    @abstractmethod
+    def resident_rows(self, rows_U: Rows) -> Rows:
+        """The places among the resident rows of rows that `merge` gave."""
+
+    @abstractmethod
+    def join(self, array_M: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """(N, ...) from what each worker has for its resident rows."""
+
+    @abstractmethod
+    def mine(self, array_N: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The inverse of `join`."""
+
+    @abstractmethod
     def norm(self, grads: Iterable[Tensor], grad_UD: Tensor) -> float:
         """Of the whole gradient, dense and merged rows."""
 
@@ -97,8 +113,8 @@ class Workers(ABC):
         """After each optimiser step: local steps average the weights when they are due."""
 
     @abstractmethod
-    def settle(self, net: nn.Module) -> None:
-        """Make the dense weights of all workers one, before they are looked at."""
+    def settle(self, weights: Iterable[Tensor]) -> None:
+        """Make the dense weights (and averages) of all workers one, in place, before they are looked at."""
 
     @abstractmethod
     def whole(self, parameter: Tensor, value: Tensor) -> npt.NDArray[np.float32]:

@@ -53,7 +53,7 @@ class Replicated(Dense):
         self.compression = compression
 
     def wrap(self, net: nn.Module) -> nn.Module:
-        self._net = DistributedDataParallel(net, broadcast_buffers=False, gradient_as_bucket_view=True)
+        self._net = DistributedDataParallel(net, gradient_as_bucket_view=True)
         compress(self._net, self.compression)
         return self._net
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from leanrec.training.workers.dense import (
 )
 from leanrec.training.workers.exchange import Replicas
 
-__all__ = ["Group", "deal_rows"]
+__all__ = ["Group", "deal_rows", "take_rows"]
 
 _CHOICES = {
     "parallel": ("ddp", "fsdp", "tensor"),
@@ -108,6 +108,18 @@ class Group(Workers):
         finish, self._pending = self._pending, None
         return None if finish is None else finish()
 
+    def resident(self, table: Table) -> npt.NDArray[np.float32]:
+        return table.local.weight() if isinstance(table, ShardedTable) else table.weight()
+
+    def resident_rows(self, rows_U: Rows) -> Rows:
+        return rows_U // np.int32(self.world) if isinstance(self._table, ShardedTable) else rows_U
+
+    def join(self, array_M: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return self._table.join(array_M) if isinstance(self._table, ShardedTable) else array_M
+
+    def mine(self, array_N: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return self._table.mine(array_N) if isinstance(self._table, ShardedTable) else array_N
+
     def norm(self, grads: Iterable[Tensor], grad_UD: Tensor) -> float:
         same, split = split_squares(list(grads))
         rows = float(grad_UD.square().sum())
@@ -122,18 +134,19 @@ class Group(Workers):
     def stepped(self, net: nn.Module) -> None:
         self._steps += 1
         if self.config.local_steps > 1 and self._steps % self.config.local_steps == 0:
-            self.settle(net)
+            self.settle(net.parameters())
 
-    def settle(self, net: nn.Module) -> None:
+    def settle(self, weights: Iterable[Tensor]) -> None:
         if self.config.local_steps == 1:
             return
+        tensors = list(weights)
         with torch.no_grad():
-            flat = torch.cat([parameter.reshape(-1) for parameter in net.parameters()])
+            flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
             dist.all_reduce(flat)
             flat /= self.world
-            parts = torch.split(flat, [parameter.numel() for parameter in net.parameters()])
-            for parameter, part in zip(net.parameters(), parts, strict=True):
-                parameter.copy_(part.view_as(parameter))
+            parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+            for tensor, part in zip(tensors, parts, strict=True):
+                tensor.copy_(part.view_as(tensor))
 
     def whole(self, parameter: Tensor, value: Tensor) -> npt.NDArray[np.float32]:
         return whole(value, self._dense.order(parameter))
@@ -167,14 +180,14 @@ def take_rows(batch: Batch, rows: npt.NDArray[np.int64]) -> Batch:
     place_R = np.full(len(batch.items_RL), -1, np.int64)
     place_R[rows] = np.arange(len(rows))
     row_T, column_T = np.divmod(batch.slots_T, batch.items_RL.shape[1])
-    kept = place_R[row_T] >= 0
-    slots = place_R[row_T[kept]] * batch.items_RL.shape[1] + column_T[kept]
-    return replace(
-        batch, items_RL=batch.items_RL[rows], segment_RL=batch.segment_RL[rows], position_RL=batch.position_RL[rows],
-        slots_T=slots, targets_T=batch.targets_T[kept],
-        times_RL=None if batch.times_RL is None else batch.times_RL[rows],
-        weight_T=None if batch.weight_T is None else batch.weight_T[kept],
-    )  # fmt: skip
+    kept = np.flatnonzero(place_R[row_T] >= 0)
+    parts = {}
+    for field in fields(batch):  # names end in the shape
+        value = getattr(batch, field.name)
+        if value is not None and field.name.endswith(("_RL", "_T")):
+            parts[field.name] = value[rows if field.name.endswith("_RL") else kept]
+    parts["slots_T"] = place_R[row_T[kept]] * batch.items_RL.shape[1] + column_T[kept]
+    return replace(batch, **parts)
 
 
 def _dense(config: WorkersConfig) -> Dense:

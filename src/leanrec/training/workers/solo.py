@@ -51,14 +51,26 @@ class Solo(Workers):
     def drain(self) -> tuple[Rows | None, Tensor] | None:
         return None
 
+    def resident(self, table: Table) -> npt.NDArray[np.float32]:
+        return table.weight()
+
+    def resident_rows(self, rows_U: Rows) -> Rows:
+        return rows_U
+
+    def join(self, array_M: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return array_M
+
+    def mine(self, array_N: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return array_N
+
     def norm(self, grads: Iterable[Tensor], grad_UD: Tensor) -> float:
         return float(torch.nn.utils.get_total_norm([*grads, grad_UD]))
 
     def stepped(self, net: nn.Module) -> None:
         del net
 
-    def settle(self, net: nn.Module) -> None:
-        del net
+    def settle(self, weights: Iterable[Tensor]) -> None:
+        del weights
 
     def whole(self, parameter: Tensor, value: Tensor) -> npt.NDArray[np.float32]:
         del parameter
