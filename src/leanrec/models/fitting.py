@@ -63,7 +63,8 @@ class Fitting:
                 return self.recommender(task, progress)
             progress = Progress(
                 stage="pretrain-refit", best_epoch=progress.best_epoch or progress.epoch,
-                best_score=progress.best_score, scores=progress.scores, seconds=progress.seconds, fingerprint=self.fingerprint,
+                best_score=progress.best_score, scores=progress.scores, seconds=progress.seconds,
+                fingerprint=self.fingerprint,
             )  # fmt: skip
         task = self._task()
         say(f"{self.name}: again on train + validation for {progress.best_epoch} epochs")
