@@ -103,7 +103,7 @@ class BlockSoftmax:
         size = int(min(tokens, max(32, min(256, self.memory // (4 * num_items)))))
         if len(self._buffer) < num_items * size:
             self._buffer = np.empty(num_items * size, np.float32)
-        with blas_threads(1), ThreadPoolExecutor(threads) as pool:
+        with np.errstate(invalid="ignore"), blas_threads(1), ThreadPoolExecutor(threads, initializer=_quiet) as pool:
             for low in range(0, tokens, size):
                 high = min(low + size, tokens)
                 scores_NC = self._buffer[: num_items * (high - low)].reshape(num_items, high - low)
@@ -121,6 +121,11 @@ class BlockSoftmax:
             grad_hidden_TD -= np.float32(self.smoothing) * share_T[:, None] * mean_D
             grad_items_ND -= np.float32(self.smoothing / num_items) * (share_T @ hidden_TD)
         return loss_T
+
+
+def _quiet() -> None:
+    """Scores that are not numbers show in the loss; the warnings of a thread are its own."""
+    np.seterr(invalid="ignore")
 
 
 class _Step:

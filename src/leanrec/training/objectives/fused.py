@@ -27,6 +27,7 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        assert ctx.grads is not None, "one backward for each loss: its gradients are handed over"
         (hidden_TD, leaf_UD), ctx.grads = ctx.grads, None
         if (scale := float(grads[0])) != 1.0:
             hidden_TD.mul_(scale)
