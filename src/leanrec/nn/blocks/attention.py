@@ -88,10 +88,10 @@ class Attention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x_RLD: Tensor, seen: Seen) -> Tensor:
-        rows, length, dim = x_RLD.shape
-        qkv = self.qkv(x_RLD).view(rows, length, 3, self.heads, dim // self.heads)
+        rows, length, _ = x_RLD.shape
+        qkv = self.qkv(x_RLD).view(rows, length, 3, self.heads, -1)  # half of the heads where two workers split them
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         if seen.rotation is not None:
             q, k = rotate(q, *seen.rotation), rotate(k, *seen.rotation)
         mixed = attend(q, k, v, seen)
-        return self.out(mixed.transpose(1, 2).reshape(rows, length, dim))  # type: ignore[no-any-return]
+        return self.out(mixed.transpose(1, 2).reshape(rows, length, -1))  # type: ignore[no-any-return]
