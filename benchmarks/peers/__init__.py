@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.harness import ROOT, THREADS
+from benchmarks.limits import Group
 
 __all__ = ["peer_python", "run_timed"]
 
@@ -31,8 +32,8 @@ def peer_python(name: str) -> Path:
     return python
 
 
-def run_timed(command: Sequence[str], **environment: str) -> list[str]:
-    """Run a program with the agreed number of threads; the lines of its standard output."""
+def run_timed(command: Sequence[str], *, within: Group | None = None, **environment: str) -> list[str]:
+    """Run a program with the agreed number of threads, in a control group if given; the lines of its output."""
     threads = {name: str(THREADS) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")}
     done = subprocess.run(
         list(command),
@@ -41,5 +42,6 @@ def run_timed(command: Sequence[str], **environment: str) -> list[str]:
         stdout=subprocess.PIPE,
         text=True,
         check=True,
+        preexec_fn=within.enter if within else None,
     )
     return done.stdout.splitlines()
