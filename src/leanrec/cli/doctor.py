@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from leanrec.cli.options import Json
+from pathlib import Path
+
+from leanrec.cli.options import Json, Settings
 from leanrec.cli.output import emit
 from leanrec.core.console import format_table, say
 
 __all__ = ["doctor"]
 
 
-def doctor(*, json: Json = False) -> int:
-    """Say what this machine has, what is missing, and the command that helps."""
+def doctor(
+    model: str | None = None,
+    /,
+    *,
+    data: Path | None = None,
+    config: Path | None = None,
+    settings: Settings = (),
+    workers: int = 1,
+    json: Json = False,
+) -> int:
+    """Say what this machine has, what is missing, and the command that helps; of a model, the memory training takes.
+
+    Args:
+        model: A name from `leanrec models`: foresee its memory on --data, line by line, before anything is started.
+        data: A folder written by `leanrec prepare`.
+        config: A TOML file of the model's settings.
+        settings: One setting, above the file's; may stand several times.
+        workers: Processes on this machine that are to train together.
+    """
+    if model is not None:
+        return _foresee(model, data, config, settings, workers, json)
     import msgspec
 
     from leanrec.jobs.doctor import diagnose
@@ -29,5 +50,39 @@ def doctor(*, json: Json = False) -> int:
     emit("\n".join(lines), {"healthy": found.healthy, **msgspec.to_builtins(found)}, json)
     if not found.healthy:
         say("leanrec: a required package is missing")
+        return 3
+    return 0
+
+
+def _foresee(
+    model: str, data: Path | None, config: Path | None, settings: tuple[str, ...], workers: int, json: bool
+) -> int:
+    import msgspec
+
+    from leanrec.core.config import load_toml, parse_overrides
+    from leanrec.core.errors import InputError
+    from leanrec.core.machine import human
+    from leanrec.jobs.foresee import ForeseeJob, foresee
+
+    if data is None:
+        raise InputError(f"doctor {model} needs --data DIR: what training takes depends on the data")
+    asked = {**(load_toml(config) if config else {}), **parse_overrides(settings)}
+    found = foresee(ForeseeJob(model=model, data=str(data), settings=asked, workers=workers))
+    need = found.need
+    rows = [
+        ("the program with its libraries", found.program),
+        *((line.what, line.bytes) for line in need.stays),
+        *((f"for a while: {line.what}", line.bytes) for line in need.passing),
+        ("memory at the peak" + f", {workers} workers" * (workers > 1), found.memory),
+        ("  free", found.memory_free),
+        *((f"on disk: {line.what}", line.bytes) for line in need.disk),
+        ("disk", found.disk),
+        ("  free", found.disk_free),
+    ]
+    table = format_table((model, "bytes"), [(what, human(count)) for what, count in rows])
+    fits = {"fits": found.fits, "memory_bytes": found.memory, "memory_free_bytes": found.memory_free}
+    emit(table, {**fits, "disk_bytes": found.disk, **msgspec.to_builtins(found)}, json)
+    if not found.fits:
+        say(f"leanrec: this does not fit: make it smaller with --set {', '.join(need.remedies)}")
         return 3
     return 0

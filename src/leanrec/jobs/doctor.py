@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from leanrec.core.machine import free_memory, total_memory
+
 __all__ = ["Check", "Diagnosis", "diagnose", "package_versions"]
 
 _CORE = (
@@ -51,7 +53,7 @@ def package_versions() -> dict[str, str]:
 
 def diagnose(folder: Path = Path()) -> Diagnosis:
     """Look at this machine; nothing is changed. folder: where data and runs are to live."""
-    memory, available = _memory()
+    memory, available = total_memory(), free_memory()
     facts = {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -117,18 +119,6 @@ def _free_memory(available: int) -> Check:
     fine = available >= _MIN_MEMORY
     remedy = "" if fine else "close other programs, or use a larger machine"
     return Check("free memory", fine, f"{available / 2**30:.1f} GiB", remedy, required=False)
-
-
-def _memory() -> tuple[int, int]:
-    """(total, available) bytes."""
-    try:
-        found = dict(
-            re.findall(r"^(MemTotal|MemAvailable):\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
-        )
-        return int(found["MemTotal"]) << 10, int(found["MemAvailable"]) << 10
-    except (OSError, KeyError):
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return total, total
 
 
 def cpu_model() -> str:

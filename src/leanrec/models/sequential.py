@@ -18,10 +18,12 @@ from leanrec.core.space import Choice, Dimension, Range
 from leanrec.data.dataset import Dataset
 from leanrec.models.base import FitOptions, Model
 from leanrec.models.fitting import DEFAULTS_VERSION, Fitting
+from leanrec.models.memory import memory_need
 from leanrec.runtime.base import Engine
 from leanrec.runtime.recommender import Recommender
 from leanrec.training.precision import choose_device, choose_precision
 from leanrec.training.schedules import check_schedule
+from leanrec.training.memory import MemoryNeed, ensure_memory
 from leanrec.training.tracking import open_trackers
 from leanrec.training.workers.base import WorkersConfig
 
@@ -147,9 +149,16 @@ class SequenceModel(Model[C]):
         )
         return self.settle(filled)
 
+    def memory(self, data: Dataset) -> MemoryNeed:
+        """What training on this data into a run folder needs, beside what the process holds already."""
+        return memory_need(self, self.resolve(data), data, saved=True)
+
     def fit_with(self, data: Dataset, options: FitOptions) -> Recommender:
         config = self.resolve(data)
         say(f"{self.name} (defaults {DEFAULTS_VERSION}): " + " ".join(f"{k}={v}" for k, v in to_dict(config).items()))
+        if config.device == "cpu":
+            need = memory_need(self, config, data, saved=options.run is not None)
+            ensure_memory(need, f"training {self.name}", options.run)
         fitting = Fitting(self, config, data, options)
         with open_trackers(options.track, options.run if fitting.workers.rank == 0 else None, self.name) as tracker:
             tracker.params({**to_dict(config), "seed": options.seed})
