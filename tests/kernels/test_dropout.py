@@ -16,6 +16,14 @@ from leanrec.kernels.dropout import (
     relu_drop,
     relu_drop_reference,
 )
+from leanrec.kernels.dropout_bfloat16 import (
+    add_dropped_bf16,
+    drop_to_bf16,
+    narrow,
+    relu_drop_bf16,
+    relu_drop_grad_bf16,
+    widen,
+)
 from leanrec.nn.dropout import Dropout
 
 _KERNELS = [(drop, drop_reference, 1), (relu_drop, relu_drop_reference, 1), (add_dropped, add_dropped_reference, 2)]
@@ -55,12 +63,34 @@ def test_the_gradient_passes_where_the_value_did() -> None:
     torch.testing.assert_close(x.grad * x.detach(), out.detach())
 
 
-def test_fused_layers_are_the_plain_ones() -> None:
+def test_bfloat16_is_the_float32_loop_rounded() -> None:
+    random = np.random.default_rng(1)
+    x, update = random.standard_normal((2, 5000), dtype=np.float32)
+    coded = narrow(update)
+    np.testing.assert_array_equal(coded, torch.from_numpy(update).bfloat16().view(torch.int16).numpy().view(np.uint16))
+    exact, rounded, kept = np.empty_like(x), np.empty(5000, np.uint16), np.empty(5000, np.uint16)
+    drop_to_bf16(x, 0.3, 9, rounded, 0, 5000)
+    drop_reference(x, 0.3, 9, exact)
+    np.testing.assert_array_equal(rounded, narrow(exact))
+    relu_drop_bf16(coded, 0.3, 9, kept, 0, 5000)
+    relu_drop_reference(widen(coded), 0.3, 9, exact)
+    np.testing.assert_array_equal(kept, narrow(exact))
+    relu_drop_grad_bf16(coded, kept, 0.3, rounded, 0, 5000)
+    np.testing.assert_array_equal(rounded, narrow(np.where(kept != 0, widen(coded) / np.float32(0.7), np.float32(0))))
+    add_dropped_bf16(x, coded, 0.3, 9, exact, 0, 5000)
+    plain = np.empty_like(x)
+    add_dropped_reference(x, widen(coded), 0.3, 9, plain)
+    np.testing.assert_array_equal(exact, plain)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_fused_layers_are_the_plain_ones(kind: torch.dtype) -> None:
     layer = Dropout(0.4)
-    x, update = torch.randn(700, 600), torch.randn(700, 600)
+    x, update = torch.randn(700, 600), torch.randn(700, 600).to(kind)
+    x = x.to(kind).float()
     pairs = [
         (lambda a, b: layer.add(a, b), lambda a, b: a + layer(b)),
-        (lambda a, b: layer.relu(a), lambda a, b: layer(torch.relu(a))),
+        (lambda a, b: layer.relu(b), lambda a, b: layer(torch.relu(b)).to(kind)),
     ]
     for fused, plain in pairs:
         found = []
@@ -68,10 +98,10 @@ def test_fused_layers_are_the_plain_ones() -> None:
             torch.manual_seed(5)
             inputs = [x.clone().requires_grad_(), update.clone().requires_grad_()]
             out = way(*inputs)
-            (out * torch.arange(600.0)).sum().backward()
+            (out * torch.arange(-3.0, 597.0).remainder(7)).sum().backward()
             found.append([out, *(i.grad if i.grad is not None else torch.zeros(()) for i in inputs)])
         for one, other in zip(*found, strict=True):
-            torch.testing.assert_close(one, other)
+            torch.testing.assert_close(one, other, rtol=1e-2 if kind == torch.bfloat16 else 1e-5, atol=1e-5)
 
 
 def test_the_seed_is_torchs() -> None:

@@ -11,13 +11,16 @@ import numpy.typing as npt
 
 from leanrec.kernels.jit import jit, jit_inline
 
-__all__ = ["add_dropped", "add_dropped_reference", "drop", "drop_reference", "relu_drop", "relu_drop_reference"]
+__all__ = [
+    "add_dropped", "add_dropped_reference", "drop", "drop_reference", "hashed", "relu_drop", "relu_drop_grad",
+    "relu_drop_reference",
+]  # fmt: skip
 
 F32 = npt.NDArray[np.float32]
 
 
 @jit_inline
-def _hash(i: int, seed: int) -> int:
+def hashed(i: int, seed: int) -> int:
     """lowbias32 (Wellons 2018) of position and seed."""
     h = np.uint32(np.uint32(i) * np.uint32(0x9E3779B9) + np.uint32(seed))
     h = np.uint32(np.uint32(h ^ (h >> np.uint32(16))) * np.uint32(0x7FEB352D))
@@ -31,7 +34,7 @@ def drop(x_E: F32, share: float, seed: int, out_E: F32, low: int, high: int) -> 
     limit = np.uint32(share * 4294967296.0)
     scale = np.float32(1.0 / (1.0 - share))
     for i in range(low, high):
-        out_E[i] = x_E[i] * scale if _hash(i, seed) >= limit else np.float32(0.0)
+        out_E[i] = x_E[i] * scale if hashed(i, seed) >= limit else np.float32(0.0)
 
 
 @jit
@@ -40,7 +43,7 @@ def relu_drop(x_E: F32, share: float, seed: int, out_E: F32, low: int, high: int
     limit = np.uint32(share * 4294967296.0)
     scale = np.float32(1.0 / (1.0 - share))
     for i in range(low, high):
-        out_E[i] = max(x_E[i], np.float32(0.0)) * scale if _hash(i, seed) >= limit else np.float32(0.0)
+        out_E[i] = max(x_E[i], np.float32(0.0)) * scale if hashed(i, seed) >= limit else np.float32(0.0)
 
 
 @jit
@@ -49,7 +52,15 @@ def add_dropped(x_E: F32, update_E: F32, share: float, seed: int, out_E: F32, lo
     limit = np.uint32(share * 4294967296.0)
     scale = np.float32(1.0 / (1.0 - share))
     for i in range(low, high):
-        out_E[i] = x_E[i] + (update_E[i] * scale if _hash(i, seed) >= limit else np.float32(0.0))
+        out_E[i] = x_E[i] + (update_E[i] * scale if hashed(i, seed) >= limit else np.float32(0.0))
+
+
+@jit
+def relu_drop_grad(grad_E: F32, out_E: F32, share: float, result_E: F32, low: int, high: int) -> None:
+    """The gradient of relu_drop's input: what came through is positive, so its output is the mask."""
+    scale = np.float32(1.0 / (1.0 - share))
+    for i in range(low, high):
+        result_E[i] = grad_E[i] * scale if out_E[i] > np.float32(0.0) else np.float32(0.0)
 
 
 def drop_reference(x_E: F32, share: float, seed: int, out_E: F32) -> None:
