@@ -38,6 +38,11 @@ class TestRotary(ModelContract):
     settings: ClassVar[dict[str, Any]] = {**SMALL, "positions": "rotary"}
 
 
+class TestBERT4Rec(ModelContract):
+    model = "bert4rec"
+    settings: ClassVar[dict[str, Any]] = {**SMALL, "epochs": 8}
+
+
 class TestGSASRec(ModelContract):
     model = "gsasrec"
     settings: ClassVar[dict[str, Any]] = {**SMALL, "epochs": 8}
@@ -140,6 +145,20 @@ def test_it_learns_more_than_popularity() -> None:
     learned, popular = MODELS["esasrec"](**settings).fit(data, seed=1), MODELS["popular"]().fit(data)
     results = evaluate({"esasrec": learned, "popular": popular}, data, k=10)
     assert results["esasrec"].metrics["ndcg@10"] > 1.2 * results["popular"].metrics["ndcg@10"]
+
+
+def test_a_bidirectional_model_learns_more_than_popularity() -> None:
+    data = shop()
+    settings = {**SMALL, "epochs": 60, "patience": 60, "dropout": 0.1, "lr": 5e-3, "warmup": 10}
+    learned, popular = MODELS["bert4rec"](**settings).fit(data, seed=1), MODELS["popular"]().fit(data)
+    results = evaluate({"bert4rec": learned, "popular": popular}, data, k=10)
+    assert results["bert4rec"].metrics["ndcg@10"] > 1.2 * results["popular"].metrics["ndcg@10"]
+
+
+@pytest.mark.parametrize("setting", [{"horizon": 3}, {"max_length": 1}])
+def test_what_means_nothing_for_hidden_events_is_refused(setting: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="hidden event"):
+        MODELS["bert4rec"](**{**SMALL, **setting}).fit(shop())
 
 
 def test_exact_softmax_trains_too() -> None:
