@@ -89,7 +89,7 @@ class BlockSoftmax:
     that is spread evenly over all items (arXiv:1512.00567). One call at a time.
     """
 
-    def __init__(self, memory: int = 1 << 27, smoothing: float = 0.0) -> None:
+    def __init__(self, memory: int = 1 << 26, smoothing: float = 0.0) -> None:
         self.memory, self.smoothing = memory, smoothing
         self._buffer: F32 = np.empty(0, np.float32)
 

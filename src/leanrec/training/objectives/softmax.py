@@ -22,8 +22,8 @@ class SoftmaxOptions(Config, frozen=True, kw_only=True):
 
     label_smoothing: float = 0.0
     """Share of the target's probability that is spread evenly over the catalogue."""
-    memory_mb: int = 128
-    """Scores that are held at once. Fewer predictions at a time read the table more often."""
+    memory_mb: int = 64
+    """Scores that are held at once, of 32 to 256 predictions; twice as many are a tenth faster on large catalogues."""
 
 
 class Softmax(Objective):
