@@ -24,6 +24,7 @@ def train(
     resume: Flag = False,
     metric: str = "ndcg@10",
     track: Texts = ("tensorboard",),
+    profile: Flag = False,
     workers: int = 1,
     cluster: str | None = None,
     json: Json = False,
@@ -41,6 +42,7 @@ def train(
         resume: Go on with the interrupted run in --out.
         metric: What validation measures, on the users that tune.
         track: Where the figures of the run go: tensorboard (the default), mlflow, wandb.
+        profile: Print time and bytes by stage at the end, and keep a trace in OUT/profile.
         workers: Processes that share every step, on this machine unless --cluster says otherwise.
         cluster: Address of a Ray cluster to run the workers on, or local to start one here.
     """
@@ -59,6 +61,7 @@ def train(
         resume=resume,
         metric=metric,
         track=track,
+        profile=profile,
         workers=workers,
         cluster=cluster,
     )

@@ -44,6 +44,7 @@ class TrainJob(Config, frozen=True, kw_only=True):
     """What validation measures."""
     track: tuple[str, ...] = ("tensorboard",)
     """Where the figures of the run go, see training.tracking."""
+    profile: bool = False
     workers: int = 1
     """Processes that share every step."""
     cluster: str | None = None
@@ -76,7 +77,7 @@ def fit_shared(job: TrainJob, data: Dataset, *, first: bool = True) -> Recommend
     model = MODELS[job.model](**job.settings)
     options = FitOptions(
         seed=job.seed, refit=job.refit, run=run, resume=job.resume, time_limit=job.time_limit, metric=job.metric,
-        track=job.track, distributed=bool(job.launch),
+        track=job.track, profile=job.profile, distributed=bool(job.launch),
     )  # fmt: skip
     with step(f"training {job.model} on {data.name}"):
         recommender = model.fit_with(data, options)

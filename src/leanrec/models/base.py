@@ -38,6 +38,8 @@ class FitOptions:
     """This process is one of a torch.distributed group that fits together; all of its files are the first one's."""
     track: tuple[str, ...] = ("tensorboard",)
     """Trackers that a run with a folder writes to, see training.tracking."""
+    profile: bool = False
+    """Whether a run with a folder says where its time goes, see training.profile."""
 
 
 class Model(ABC, Generic[C]):

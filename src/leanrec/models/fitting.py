@@ -29,6 +29,7 @@ from leanrec.training.augment import ContrastiveOptions
 from leanrec.training.checkpoints import Progress, load_checkpoint
 from leanrec.training.loader import SequenceLoader
 from leanrec.training.objectives import make_objective
+from leanrec.training.profile import staged
 from leanrec.training.task import NextItem, StepOptions
 from leanrec.training.tracking import Tracker
 from leanrec.training.trainer import Schedule, Trainer
@@ -125,6 +126,7 @@ class Fitting:
 
         metric = parse_metric(self.options.metric)
 
+        @staged("validation")
         def validate() -> float:
             recommender, score = self.recommender(task, trainer.progress), 0.0
             if self.workers.rank == 0:
@@ -134,6 +136,7 @@ class Fitting:
                     self.options.on_score(trainer.progress.epoch, score)
             return self.workers.agree(score)
 
+        @staged("write the bundle")
         def publish() -> None:
             recommender = self.recommender(task, trainer.progress)
             if self.options.run is not None and self.workers.rank == 0:

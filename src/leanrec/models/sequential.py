@@ -22,6 +22,7 @@ from leanrec.models.memory import memory_need
 from leanrec.runtime.base import Engine
 from leanrec.runtime.recommender import Recommender
 from leanrec.training.precision import choose_device, choose_precision
+from leanrec.training.profile import profiling
 from leanrec.training.schedules import check_schedule
 from leanrec.training.memory import MemoryNeed, ensure_memory
 from leanrec.training.tracking import open_trackers
@@ -160,7 +161,11 @@ class SequenceModel(Model[C]):
             need = memory_need(self, config, data, saved=options.run is not None)
             ensure_memory(need, f"training {self.name}", options.run)
         fitting = Fitting(self, config, data, options)
-        with open_trackers(options.track, options.run if fitting.workers.rank == 0 else None, self.name) as tracker:
+        folder = options.run / "profile" if options.profile and options.run else None
+        with (
+            open_trackers(options.track, options.run if fitting.workers.rank == 0 else None, self.name) as tracker,
+            profiling(folder, rank=fitting.workers.rank, workers=fitting.workers.world, precision=config.precision),
+        ):
             tracker.params({**to_dict(config), "seed": options.seed})
             return fitting.run(tracker)
 

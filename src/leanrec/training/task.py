@@ -20,6 +20,7 @@ from leanrec.training.augment import contrast
 from leanrec.training.averaging import WeightAverage
 from leanrec.training.loader import Batch
 from leanrec.training.objectives.base import Objective, Predictions
+from leanrec.training.profile import moved, stage, staged
 from leanrec.training.schedules import rate_at
 from leanrec.training.workers.base import Workers
 from leanrec.training.workers.solo import Solo
@@ -84,6 +85,7 @@ class NextItem:
                 raise ConfigError("ema needs a table whose rows stand in memory: use --set table=dense, or --set ema=0")
             self._average = WeightAverage(self._dense(), self.workers.resident(table), options.ema)
 
+    @staged("rest of a step")
     def step(self, batch: Batch) -> float:
         """Learn from one batch; its mean loss."""
         # dropout depends on (seed, step) alone, so a resumed run draws what an uninterrupted one would
@@ -97,19 +99,24 @@ class NextItem:
         if batch.views is not None:
             with self.workers.accumulating(True):
                 loss = self.options.contrastive * self._contrast(batch.views, leaf, places[3])
-                self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                self._backward(loss)
             total += float(loss.detach())
         parts = list(self._parts(batch, places))
         for at, (part, inputs_RL, targets_T) in enumerate(parts, start=1):
             with self.workers.accumulating(at < len(parts)):
                 share = weight * len(part.targets_T) / len(batch.targets_T)
                 loss = self._loss(part, leaf, inputs_RL, targets_T, places[2]) * share
-                self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                self._backward(loss)
             total += float(loss.detach())
         mean = self.workers.mean(total)
         self._update(leaf, rows)
         return mean()
 
+    @staged("backward")
+    def _backward(self, loss: Tensor) -> None:
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    @staged("look rows up")
     def _look_up(self, batch: Batch) -> tuple[Tensor, Rows | None, list[Tensor]]:
         """The leaf, its rows, and where inputs, targets, negatives and the inputs of views stand in it."""
         views = np.empty((0, 0), np.int32) if batch.views is None else batch.views.items_RL
@@ -135,6 +142,7 @@ class NextItem:
             if len(kept):
                 yield batch.rows(low, high), inputs_RL[low:high], targets_T[self._to(torch.from_numpy(kept))]
 
+    @staged("loss")
     def _loss(self, part: Batch, leaf: Tensor, inputs_RL: Tensor, targets_T: Tensor, negatives_n: Tensor) -> Tensor:
         leaf = self._scale(leaf)
         with torch.autocast(self.options.device, self._cast, enabled=self._cast is not None):
@@ -152,6 +160,7 @@ class NextItem:
         leaf = self._to(leaf)
         return F.normalize(leaf, dim=1) if self.objective.cosine else leaf
 
+    @staged("forward")
     def _hidden(self, part: Batch, leaf: Tensor, inputs_RL: Tensor) -> Tensor:
         """The network's vectors at the slots of the part; a hidden input is its `mask_D`, or zeros if it has none."""
         items_RLD = leaf.index_select(0, inputs_RL.view(-1)).view(*inputs_RL.shape, -1)
@@ -165,6 +174,7 @@ class NextItem:
         hidden: Tensor = out_RLD.reshape(-1, out_RLD.shape[-1])
         return hidden if part.uniform else hidden.index_select(0, self._to(torch.from_numpy(part.slots_T)))
 
+    @staged("update the table")
     def _update(self, leaf: Tensor, rows: Rows | None) -> None:
         """One optimiser step on network and rows with the gradients at hand."""
         options = self.options
@@ -172,12 +182,15 @@ class NextItem:
         self._adam.param_groups[0]["lr"] = lr
         assert leaf.grad is not None
         scale = self._scaler.get_scale() if self._scaler.is_enabled() else 1.0
-        rows, grad = self.workers.merge(rows, leaf.grad if scale == 1.0 else leaf.grad / scale)
+        moved(6 * leaf.nbytes)  # values and two moments, read and written
+        with stage("exchange between workers"):
+            rows, grad = self.workers.merge(rows, leaf.grad if scale == 1.0 else leaf.grad / scale)
         self._scaler.unscale_(self._adam)
         if options.clip:
             grad = self._clip(grad)
-        self._scaler.step(self._adam)
-        self._scaler.update()
+        with stage("update the network"):
+            self._scaler.step(self._adam)
+            self._scaler.update()
         self.workers.stepped(self.net)
         if scale != 1.0 and not bool(torch.isfinite(grad).all()):
             return  # float16 overflowed: the scaler has lowered its scale, and this step is left out

@@ -17,6 +17,7 @@ from leanrec.core.console import say
 from leanrec.core.errors import LeanrecError
 from leanrec.training.checkpoints import Progress, load_checkpoint, save_checkpoint
 from leanrec.training.loader import SequenceLoader
+from leanrec.training.profile import moved, staged, waited
 from leanrec.training.task import NextItem
 from leanrec.training.tracking import Tracker
 
@@ -117,7 +118,7 @@ class Trainer:
         state = self.progress
         with Bar(f"epoch {state.epoch + 1}", self.loader.tokens) as bar:
             bar.done, before, start = state.loss_count, state.loss_count, time.monotonic()
-            for batch in self.loader.epoch(state.epoch, state.step, announce=self.task.prefetch):
+            for batch in waited(self.loader.epoch(state.epoch, state.step, announce=self.task.prefetch)):
                 loss = self.task.step(batch)
                 if not math.isfinite(loss):
                     raise DivergedError(
@@ -166,9 +167,11 @@ class Trainer:
             self._store(self._last, "last")
         self._saved = time.monotonic()
 
+    @staged("checkpoint")
     def _store(self, path: Path | None, which: str) -> State | None:
         """Write the task's state to `path`, or return a copy of it where there is none."""
         state = self.task.state()
+        moved(sum(array.nbytes for array in state.values()))
         if path is None:
             state = {name: np.array(array) for name, array in state.items()}
         elif self._workers.rank == 0:
