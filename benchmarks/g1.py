@@ -1,8 +1,9 @@
 """G1: a training step against the size of the catalogue, ten thousand items to ten million; less is better, 1 is flat.
 
 T1's batches and network. Every round runs every size in a process of its own, the table in memory; at ten million also
-the one on disk, with 1 GiB of memory for rows. A larger catalogue means more distinct rows in a Zipf batch, and that they
-are less often in a cache: both are in the table. The loss grows with the logarithm of the catalogue, as it must.
+the one on disk, with 1 GiB of memory for rows (those never trained are not on disk yet). A larger catalogue means more
+distinct rows in a Zipf batch, and that they are less often in a cache: both are in the table. The loss grows with the
+logarithm of the catalogue, as it must.
 """
 
 from __future__ import annotations

@@ -53,6 +53,8 @@ class RowFile:
         self._pages: F32 = np.empty((0, self._page_floats), np.float32)
         self._free = np.empty(0, np.int64)
         self._protected = np.empty(0, np.bool_)
+        self._asked = np.empty(0, np.bool_)
+        """Pages that the disk was told to read and that were not read since."""
 
     @property
     def path(self) -> Path:
@@ -110,7 +112,8 @@ class RowFile:
         mapped = mmap.mmap(self._handle, size * self._page_floats * 4, access=mmap.ACCESS_READ)
         mapped.madvise(mmap.MADV_RANDOM)
         self._pages = np.frombuffer(mapped, np.float32).reshape(size, self._page_floats)
-        self._protected = np.concatenate([self._protected, np.zeros(size - len(self._protected), np.bool_)])
+        more = np.zeros(size - len(self._protected), np.bool_)
+        self._protected, self._asked = np.concatenate([self._protected, more]), np.concatenate([self._asked, more])
 
     def write(self, rows_C: Rows, records_CW: F32) -> None:
         """Keep these records for these distinct rows."""
@@ -143,15 +146,17 @@ class RowFile:
         """(C, W) the records of rows that were written."""
         records_CW = np.empty((len(rows_C), self._width), np.float32)
         self.advise(rows_C)
+        self._asked[self.places_N[rows_C] // self._per_page] = False
         read_records(self._pages, self._per_page, self.places_N[rows_C], records_CW)
         return records_CW
 
     def advise(self, rows_C: Rows) -> None:
         """Have the disk read the pages of these rows, all at once, while others work."""
-        places = self.places_N[rows_C]
-        handle, size = self._handle, self._page_floats * 4
+        places, asked, size = self.places_N[rows_C], self._asked, self._page_floats * 4
         for page in np.unique(places[places >= 0] // self._per_page).tolist():
-            os.posix_fadvise(handle, page * size, size, os.POSIX_FADV_WILLNEED)
+            if not asked[page]:  # looked at one by one: two threads may be at it
+                asked[page] = True
+                os.posix_fadvise(self._handle, page * size, size, os.POSIX_FADV_WILLNEED)
 
     def erase(self, rows: Rows) -> None:
         """Forget rows, and overwrite their records where no saved state holds them."""
@@ -215,7 +220,7 @@ class RowFile:
             self._closing()
         self._token, self._handle = 0, -1
         self._pages, self._free = np.empty((0, self._page_floats), np.float32), self._free[:0]
-        self._protected = self._protected[:0]
+        self._protected, self._asked = self._protected[:0], self._asked[:0]
 
 
 def _remove_unused(path: Path) -> None:
