@@ -73,8 +73,8 @@ def _run_here(job: TrainJob) -> None:
             raise KeyboardInterrupt from error
         except ChildFailedError as error:
             faults = sorted(Path(folder).glob("fault-*"), key=lambda path: path.stat().st_mtime)
-            text = faults[0].read_text() if faults else "they were killed"
-            raise RuntimeError(f"the workers of the run failed {_RESTARTS + 1} times; first: {text}") from error
+            text = faults[-1].read_text() if faults else "they were killed"
+            raise RuntimeError(f"the workers of the run failed {_RESTARTS + 1} times; at last: {text}") from error
         verdict = Path(folder) / "verdict.json"
         if verdict.exists():
             raise told_error(*json.loads(verdict.read_text()))

@@ -57,7 +57,9 @@ def _connect(ray: Any, cluster: str | None) -> None:
     try:
         # a cluster of our own keeps to this machine and shows no page
         alone: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if where is None else {}
-        ray.init(address=where, logging_level=logging.ERROR, **alone)
+        ray.init(
+            address=where, logging_level=logging.ERROR, logging_config=ray.LoggingConfig(log_level="ERROR"), **alone
+        )
     except (ConnectionError, ValueError) as error:
         raise MachineError(f"there is no Ray cluster at {cluster!r} ({error}): start one, or say local") from error
 

@@ -38,6 +38,8 @@ class TrainJob(Config, frozen=True, kw_only=True):
     seed: int = 0
     time_limit: float | None = None
     """Seconds."""
+    save_every: float = 60.0
+    """Seconds between checkpoints."""
     refit: bool = False
     resume: bool = False
     metric: str = "ndcg@10"
@@ -77,7 +79,7 @@ def fit_shared(job: TrainJob, data: Dataset, *, first: bool = True) -> Recommend
     model = MODELS[job.model](**job.settings)
     options = FitOptions(
         seed=job.seed, refit=job.refit, run=run, resume=job.resume, time_limit=job.time_limit, metric=job.metric,
-        track=job.track, profile=job.profile, distributed=bool(job.launch),
+        track=job.track, profile=job.profile, distributed=bool(job.launch), save_every=job.save_every,
     )  # fmt: skip
     with step(f"training {job.model} on {data.name}"):
         recommender = model.fit_with(data, options)

@@ -28,6 +28,8 @@ class FitOptions:
     run: Path | None = None
     """Run folder for checkpoints, logs and `bundle/`; None keeps everything in memory."""
     resume: bool = False
+    save_every: float = 60.0
+    """Seconds between checkpoints that an interrupted run goes on from."""
     time_limit: float | None = None
     """Seconds of training after which the best so far is kept."""
     metric: str = "ndcg@10"

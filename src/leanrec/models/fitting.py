@@ -22,7 +22,7 @@ from leanrec.index.exact import ExactIndex
 from leanrec.models.base import FitOptions
 from leanrec.models.popular import popular_fallback
 from leanrec.nn.tables import make_table
-from leanrec.nn.tables.base import ArrangedTable, Table
+from leanrec.nn.tables.base import Table
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
 from leanrec.training.augment import ContrastiveOptions
@@ -70,7 +70,7 @@ class Fitting:
         task = self._task()
         say(f"{self.name}: again on train + validation for {progress.best_epoch} epochs")
         progress = self._pretrain(task, progress, tracker)
-        schedule = Schedule(epochs=progress.best_epoch, patience=0)
+        schedule = Schedule(epochs=progress.best_epoch, patience=0, save_every=self.options.save_every)
         return self.recommender(task, self._trainer(task, schedule, progress, tracker, refit=True).run())
 
     def _pretrain(self, task: NextItem, progress: Progress, tracker: Tracker) -> Progress:
@@ -80,7 +80,7 @@ class Fitting:
         refit = progress.stage == "pretrain-refit"
         if self.config.pretrain_epochs:
             say(f"{self.name}: filling in hidden events for {self.config.pretrain_epochs} epochs")
-            schedule = Schedule(epochs=self.config.pretrain_epochs, patience=0)
+            schedule = Schedule(epochs=self.config.pretrain_epochs, patience=0, save_every=self.options.save_every)
             progress = self._trainer(task, schedule, progress, tracker, refit=refit).run()
         stage = "refit" if refit else "search"
         return msgspec.structs.replace(progress, stage=stage, epoch=0, step=0, loss_sum=0.0, loss_count=0)
@@ -103,7 +103,7 @@ class Fitting:
         if limit is not None and self.options.refit:
             limit /= 2
         schedule = Schedule(
-            epochs=self.config.epochs, patience=self.config.patience,
+            epochs=self.config.epochs, patience=self.config.patience, save_every=self.options.save_every,
             deadline=None if limit is None else time.monotonic() + limit,
         )  # fmt: skip
         return self._trainer(task, schedule, progress, tracker, refit=False).run()
@@ -167,10 +167,10 @@ class Fitting:
         )  # fmt: skip
 
         def make(rows: int) -> Table:
-            table = make_table(config.table, rows, config.dim, seed=seed, options=config.table_options)
-            if isinstance(table, ArrangedTable):
-                table.arrange(self.data.train())
-            return table
+            return make_table(
+                config.table, rows, config.dim, seed=seed, options=config.table_options,
+                sequences=self.data.train(), folder=self.folder,
+            )  # fmt: skip
 
         return NextItem(
             self.model.network(config),

@@ -71,7 +71,12 @@ class NextItem:
         self.workers = workers or Solo()
         self._forward = self.workers.wrap(self.net)
         self._adam = torch.optim.AdamW(
-            net.parameters(), lr=options.lr, betas=(0.9, 0.98), weight_decay=options.weight_decay, fused=True
+            net.parameters(),
+            lr=options.lr,
+            betas=(0.9, 0.98),
+            weight_decay=options.weight_decay,
+            fused=self.workers.uniform,
+            foreach=False,
         )
         self._scaler = torch.amp.GradScaler(options.device, enabled=options.precision == "float16")
         self._cast = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(options.precision)
@@ -208,7 +213,8 @@ class NextItem:
         self.grad_norm = self.workers.norm(grads, grad_UD)
         factor = min(1.0, self.options.clip / (self.grad_norm + 1e-6))
         if factor < 1.0:
-            torch._foreach_mul_(grads, factor)
+            for grad in grads:
+                grad.mul_(factor)
             return grad_UD * factor
         return grad_UD
 

@@ -49,6 +49,8 @@ class Workers(ABC):
     world: int = 1
     lane: int = 0
     """Mixed into the seed of dropout: workers with different parts of a batch draw different masks."""
+    uniform: bool = True
+    """Whether `wrap` leaves dense weights of one kind, which one fused loop can update."""
     poll_every: int = 1
     """Steps between questions that cost a message, such as whether it is time to save."""
 

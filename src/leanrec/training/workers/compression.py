@@ -1,6 +1,7 @@
-"""Gradients made smaller on their way between workers, as hooks of DistributedDataParallel."""
+"""Gradients made smaller on their way between workers, as hooks of DistributedDataParallel.
 
-from __future__ import annotations
+It checks the annotations of a hook, so they are not deferred here.
+"""
 
 from typing import Any
 

@@ -49,6 +49,7 @@ class Group(Workers):
         self.config = config
         self.rank, self.world, self.poll_every = dist.get_rank(), dist.get_world_size(), _POLL_EVERY
         self._dense = _dense(config)
+        self.uniform = config.parallel != "tensor"
         self.lane = self.rank if self._dense.splits_batch else 0
         self._table: Any = None
         self._pending: Callable[[], tuple[Rows | None, Tensor]] | None = None
