@@ -13,13 +13,13 @@ from leanrec.core.console import Progress
 from leanrec.core.errors import InputError
 from leanrec.data.clean import Positive, clean_ids, clean_times, clean_values, id_kind, latest_time
 from leanrec.data.numbering import Encoders, Ids, Numbered
-from leanrec.data.readers import Events, as_text, check_files, known_rows, reading
+from leanrec.data.readers import Events, as_text, check_files, few_ahead, known_rows, reading
 from leanrec.data.report import Report
 from leanrec.data.scratch import Column, Scratch
 
 __all__ = ["Rows", "ingest"]
 
-_BATCH = 1 << 20
+_BATCH = 1 << 19
 _ROW_BYTES = {"user": 12, "item": 12, "time": 16, "value": 8, "order": 16, "split": 2}
 """Room on the disk for one row: as it was read, and by user."""
 
@@ -68,7 +68,7 @@ def _ingest(
     if positive is not None:
         picked["positive"] = pl.col(positive.column).alias("positive")
     check_files(events, {*columns.values(), *([positive.column] if positive is not None else [])})
-    with reading(events):
+    with reading(events), few_ahead():
         frame = events.frame.select(list(picked.values()))
         schema = frame.collect_schema()
         kinds = {role: id_kind(schema[role], columns[role], events.where) for role in ("user", "item")}

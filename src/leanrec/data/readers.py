@@ -27,6 +27,7 @@ __all__ = [
     "check_files",
     "choose_columns",
     "companion",
+    "few_ahead",
     "known_rows",
     "open_events",
     "read_table",
@@ -54,6 +55,7 @@ _FORMATS = {
 _TYPED_HEADERS = {".inter", ".item", ".user"}
 _COMPRESSED = {".gz", ".zst", ".zstd"}
 _SAMPLE = 10_000
+_AHEAD = "POLARS_ROW_GROUP_PREFETCH_SIZE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,22 @@ def check_files(events: Events, columns: Collection[str] | None = None) -> None:
     for file in events.files:
         if _format(file) == "parquet" and "://" not in file:
             check_parquet(file, columns)
+
+
+@contextmanager
+def few_ahead() -> Iterator[None]:
+    """Parquet row groups that start to be read in here are read two ahead, where Polars would hold a dozen in memory.
+
+    Polars asks the environment for it when a scan starts; who has set it keeps their number.
+    """
+    if _AHEAD in os.environ:
+        yield
+        return
+    os.environ[_AHEAD] = "2"
+    try:
+        yield
+    finally:
+        del os.environ[_AHEAD]
 
 
 def known_rows(events: Events) -> int | None:

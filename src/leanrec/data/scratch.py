@@ -22,7 +22,7 @@ from leanrec.core.files import disk_errors
 
 __all__ = ["Column", "Scratch"]
 
-MEMORY = 384 << 20
+MEMORY = 128 << 20
 """Bytes that are kept in memory before the disk is used."""
 
 _ALIGNED = 8
