@@ -100,7 +100,7 @@ class BlockSoftmax:
         """(T,) losses; the gradients of sum(share * loss) are written into the two arrays, whatever they held."""
         tokens, num_items = len(hidden_TD), len(items_ND)
         loss_T = np.empty(tokens, np.float32)
-        size = int(min(tokens, max(32, min(256, self.memory // (4 * num_items)))))
+        size = min(tokens, max(32, min(256, self.memory // (64 * num_items) * 16)))  # whole vectors of tokens
         if len(self._buffer) < num_items * size:
             self._buffer = np.empty(num_items * size, np.float32)
         with np.errstate(invalid="ignore"), blas_threads(1), ThreadPoolExecutor(threads, initializer=_quiet) as pool:
