@@ -143,3 +143,18 @@ def test_run_takes_the_command_line_by_default(
     monkeypatch.setattr(sys, "argv", ["leanrec", "models", "--json"])
     assert run() == 0
     assert json.loads(capsys.readouterr().out)["models"]
+
+
+def test_doctor_foresees_the_memory_of_training(
+    leanrec: Leanrec, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    found = leanrec("doctor", "sasrec", "--data", data_folder, "--set", "dim=32")
+    assert found.code == 0, found.err
+    assert "Adam's moments" in found.out
+    leanrec("doctor", "sasrec").refused(2, "--data")
+    leanrec("doctor", "popular", "--data", data_folder).refused(2, "popular")
+    monkeypatch.setattr("leanrec.jobs.foresee.free_memory", lambda: 1000)
+    found = leanrec("doctor", "sasrec", "--data", data_folder, "--json")
+    assert (found.code, found.json["fits"]) == (3, False)
+    assert "--set" in found.err

@@ -84,6 +84,7 @@ def main() -> None:
     # Threads that wait for work spin by default; where other programs want the cores too, training then takes several
     # times as long (docs/log.md). Read once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler talks about itself on standard error
     sys.exit(run())
 
 

@@ -24,6 +24,7 @@ __all__ = ["memory_need"]
 _FEW_ROWS, _MORE_ROWS = 4096, 12288
 _MAP_BYTES_A_ROW = 12
 """Of a table on disk: which row stands where."""
+_UNBOUNDED = 1 << 50
 _LIBRARIES = 90 << 20
 """Compiled loops, threads and scratch that come with the first steps."""
 _TRANSIENT = 1.3
@@ -98,7 +99,8 @@ def _table_bytes(config: SequenceConfig, items: int) -> tuple[int, int]:
 
 
 def _made(config: SequenceConfig, rows: int) -> int:
-    table = make_table(config.table, rows, config.dim, options=config.table_options)
+    options = {**config.table_options, **({"memory": _UNBOUNDED} if config.table == "mapped" else {})}
+    table = make_table(config.table, rows, config.dim, options=options)
     try:
         return table.nbytes
     finally:

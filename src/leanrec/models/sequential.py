@@ -21,10 +21,10 @@ from leanrec.models.fitting import DEFAULTS_VERSION, Fitting
 from leanrec.models.memory import memory_need
 from leanrec.runtime.base import Engine
 from leanrec.runtime.recommender import Recommender
+from leanrec.training.memory import MemoryNeed, ensure_memory
 from leanrec.training.precision import choose_device, choose_precision
 from leanrec.training.profile import profiling
 from leanrec.training.schedules import check_schedule
-from leanrec.training.memory import MemoryNeed, ensure_memory
 from leanrec.training.tracking import open_trackers
 from leanrec.training.workers.base import WorkersConfig
 

@@ -127,17 +127,19 @@ class Profile:
             self._forget()
         if self._step == _COUNTED_STEP:
             self._counter = FlopCounterMode(display=False)
-            self._counter.__enter__()
+            self._counter.__enter__()  # type: ignore[no-untyped-call]
         elif self._step == _TRACED_STEPS.start:
             activities = [torch.profiler.ProfilerActivity.CPU]
             if torch.cuda.is_available():
                 activities.append(torch.profiler.ProfilerActivity.CUDA)
             self._tracer = torch.profiler.profile(activities=activities)
             self._tracer.start()
+            place = {"rank": self._rank, "world_size": self._workers}
+            self._tracer.add_metadata_json("distributedInfo", json.dumps(place))
 
     def after_step(self, seconds: float) -> None:
         if self._counter is not None:
-            self._counter.__exit__(None, None, None)
+            self._counter.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             self._flops, self._counter = self._counter.get_total_flops(), None
         self._step += 1
         self._measured += 1
@@ -155,7 +157,6 @@ class Profile:
     def _write_trace(self) -> None:
         tracer, self._tracer = self._tracer, None
         tracer.stop()
-        tracer.add_metadata_json("distributedInfo", json.dumps({"rank": self._rank, "world_size": self._workers}))
         self._folder.mkdir(parents=True, exist_ok=True)
         tracer.export_chrome_trace(str(self._folder / f"rank{self._rank}.json"))
 
