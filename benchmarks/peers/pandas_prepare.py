@@ -1,8 +1,8 @@
 """A Parquet log to leave-one-out sequences in pandas, the steps that RecTools takes or the fewest there can be.
 
 `rectools`: ids by `pd.unique` and `reindex` (its IdMap), a frame of user, item, weight and time (Interactions), ranks
-by time in each user (LastNSplitter), then `sort_values(time, kind="stable").groupby(user).agg(list)` of the training part
-(SequenceDataset.from_interactions of its transformers). `lean`: factorize, one stable sort, flat arrays.
+by time in each user (LastNSplitter), then `sort_values(time, kind="stable").groupby(user).agg(list)` of the training
+part (SequenceDataset.from_interactions of its transformers). `lean`: factorize, one stable sort, flat arrays.
 
 Last line: JSON with `seconds`, from opening the file, imports apart, and the `digest` of the sequences (see t5.py).
 """
