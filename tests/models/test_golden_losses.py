@@ -5,6 +5,7 @@ Where a change means to, print the new ones with  python -m tests.models.test_go
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -69,4 +70,4 @@ def test_every_sequence_model_has_them() -> None:
 if __name__ == "__main__":
     for name, entry in MODELS.entries.items():
         if entry.extra == "train":
-            print(f'    "{name}": {[round(loss, 6) for loss in losses_of(name)]},')
+            sys.stdout.write(f'    "{name}": {[round(loss, 6) for loss in losses_of(name)]},\n')
