@@ -64,7 +64,10 @@ class Table(ABC):
 
     @final
     def gather(self, rows_U: Rows | None) -> Tensor:
-        """(U, D) leaf with `requires_grad`, a copy of the distinct rows; None means the whole table, in order."""
+        """(U, D) leaf with `requires_grad`, a copy of the distinct rows; None means the whole table, in order.
+
+        The whole table may be a view of the values: read it before `apply`, not after.
+        """
         values_UD = self._read(rows_U)
         if self._erased is not None:
             gone_U = self._erased if rows_U is None else self._erased[rows_U]
@@ -162,7 +165,7 @@ class Table(ABC):
 
     @abstractmethod
     def _read(self, rows_U: Rows | None) -> Tensor:
-        """(U, D) a fresh float32 tensor with the values of the rows; None means all."""
+        """(U, D) a fresh float32 tensor with the values of the rows; None means all, as a view where that can be."""
 
     @abstractmethod
     def _update(self, rows_U: Rows | None, grad_UD: Tensor, lr: float) -> None:

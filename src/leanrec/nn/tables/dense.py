@@ -35,8 +35,8 @@ class DenseTable(MemoryTable):
         return self._weight
 
     def _read(self, rows_U: Rows | None) -> Tensor:
-        if rows_U is None:
-            return torch.from_numpy(self._weight.copy())
+        if rows_U is None:  # a view: a step is done with it before it updates, and erased rows are zeros already
+            return torch.from_numpy(self._weight)
         values_UD = np.empty((len(rows_U), self.dim), np.float32)
         gather_rows(self._weight, rows_U, values_UD)
         return torch.from_numpy(values_UD)
