@@ -33,7 +33,9 @@ def join_and_train(job: TrainJob) -> None:
         on_gpu = torch.cuda.is_available()
         if on_gpu:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=_PATIENCE)
+        backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
+        rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        dist.init_process_group(backend, store=_meeting_point(), rank=rank, world_size=world, timeout=_PATIENCE)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     first = dist.get_rank() == 0
     data = Dataset.load(job.data)
@@ -49,6 +51,13 @@ def join_and_train(job: TrainJob) -> None:
     dist.barrier()
     if ours:
         dist.destroy_process_group()
+
+
+def _meeting_point() -> dist.Store:
+    """The agent's store, a fresh part of it for each restart: addresses of workers that died stay in the old one."""
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(address, port, is_master=False, timeout=_PATIENCE)
+    return dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def main(described: str) -> int:

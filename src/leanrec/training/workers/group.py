@@ -35,7 +35,7 @@ __all__ = ["Group", "deal_rows", "take_rows"]
 
 _CHOICES = {
     "parallel": ("ddp", "fsdp", "tensor"),
-    "table_placement": ("replicated", "sharded", "torchrec"),
+    "table_placement": ("replicated", "sharded"),
     "table_updates": ("sync", "async"),
 }
 _POLL_EVERY = 16
@@ -60,11 +60,6 @@ class Group(Workers):
 
     def table(self, num_rows: int, make: Callable[[int], Table]) -> Table:
         placement = self.config.table_placement
-        if placement == "torchrec":
-            from leanrec.nn.tables.torchrec import TorchRecTable
-
-            self._table = TorchRecTable(make(num_rows))
-            return self._table  # type: ignore[no-any-return]
         if placement == "sharded":
             self._table = ShardedTable(num_rows, make)
             return self._table  # type: ignore[no-any-return]
