@@ -72,7 +72,7 @@ def aggregate(
 
 def _aggregate(q: Tensor, k: Tensor, v: Tensor, pairs: Pairs, position_PH: Tensor, time_BH: Tensor | None) -> Tensor:
     """By the kernel that reads only a sequence's own pairs on a GPU, else by the reference."""
-    if q.is_cuda:
+    if q.is_cuda and q.shape[-1] in (16, 32, 64, 128):
         from leanrec.nn.blocks.hstu_triton import aggregate_jagged
 
         return aggregate_jagged(q, k, v, pairs.packed, position_PH, time_BH)
