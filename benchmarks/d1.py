@@ -3,7 +3,7 @@
 T1's network and batch (128 sequences x 50 tokens, d 64, 2 layers, 256 shared negatives) over a table of a million rows,
 whose ids follow Zipf's law; the same global batches for both. Once with the table replicated and once sharded. The
 figure is the speed-up as a share of what the machine itself gives a second process: two processes that multiply
-matrices at the same time, against one, measured in the same rounds. Gate: the loss of every step within 1 % of one worker's.
+matrices at the same time, against one, measured in the same rounds. Gate: every step's loss within 1 %.
 """
 
 from __future__ import annotations
