@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from leanrec.core.console import muted, say
 from leanrec.core.errors import LeanrecError
@@ -53,11 +54,11 @@ def join_and_train(job: TrainJob) -> None:
         dist.destroy_process_group()
 
 
-def _meeting_point() -> dist.Store:
+def _meeting_point() -> PrefixStore:
     """The agent's store, a fresh part of it for each restart: addresses of workers that died stay in the old one."""
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.TCPStore(address, port, is_master=False, timeout=_PATIENCE)
-    return dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    store = TCPStore(address, port, is_master=False, timeout=_PATIENCE)
+    return PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def main(described: str) -> int:
