@@ -50,10 +50,12 @@ def memory_need(model: SequenceModel[Any], config: SequenceConfig, data: Dataset
     predictions = rows * config.max_length
     scores = 3 * 4 * predictions * (min(items, 1 << 15) if full else config.negatives + 1)
     activations = rows * _activations_a_row(net, config, weights, times=model.times)
+    casts = 0 if config.precision == "float32" else weights // 2
     exported = 0 if config.table in ("dense", "bfloat16") else values
     stays = [
         Line("rows of the item table and their optimiser's state", table),
         Line("the network", weights),
+        Line("the network that was built to foresee this", weights),  # the allocator keeps what it took
         Line("its gradients and Adam's moments", 3 * weights),
         Line("averages of the weights", average),
         Line("sequences and the batches made ahead", _loader_bytes(config, data)),
@@ -62,7 +64,7 @@ def memory_need(model: SequenceModel[Any], config: SequenceConfig, data: Dataset
         Line("the best state, kept in memory", 0 if saved else state),
     ]
     passing = [
-        Line("a step: activations, scores, touched rows", activations + scores + 3 * 4 * touched * dim),
+        Line("a step: activations, scores, touched rows", activations + scores + casts + 3 * 4 * touched * dim),
         Line("validation", _VALIDATION + exported + 8 * items),
         Line("writing the bundle", exported + 2 * 4 * items * dim if saved else 0),
     ]
