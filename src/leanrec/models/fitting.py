@@ -21,6 +21,7 @@ from leanrec.features.items import ItemAttributes
 from leanrec.index.exact import ExactIndex
 from leanrec.models.base import FitOptions
 from leanrec.models.popular import popular_fallback
+from leanrec.nn.compiling import compile_network
 from leanrec.nn.tables import make_table
 from leanrec.nn.tables.base import Table
 from leanrec.runtime.recommender import Recommender
@@ -166,6 +167,10 @@ class Fitting:
             device=config.device, seed=seed,
         )  # fmt: skip
 
+        net = self.model.network(config)
+        if config.compile:
+            compile_network(net)
+
         def make(rows: int) -> Table:
             return make_table(
                 config.table, rows, config.dim, seed=seed, options=config.table_options,
@@ -173,7 +178,7 @@ class Fitting:
             )  # fmt: skip
 
         return NextItem(
-            self.model.network(config),
+            net,
             self.workers.table(items, make),
             make_objective(config.objective, config.objective_options, items, config.negatives),
             options,

@@ -69,6 +69,8 @@ class SequenceConfig(WorkersConfig, frozen=True, kw_only=True):
     """Predictions a step."""
     accumulate: int = 1
     """Parts that a step's batch is computed in, one after the other: less memory for the same step."""
+    compile: bool = False
+    """torch.compile the network: minutes at first, fewer passes over memory after; on a CPU it needs a C++ compiler."""
     epochs: int | None = None
     """At most; by default as many as make about 20 million predictions, 3 to 300."""
     patience: int | None = None
