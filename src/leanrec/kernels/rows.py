@@ -130,7 +130,8 @@ def kept_share(decay: float, since: int, until: int) -> float:
     if since < early:
         for j in range(2, 11):
             kept *= (since + j) / (early + j)
-    return kept * decay ** float(max(until - late, 0))
+    result: float = kept * decay ** float(max(until - late, 0))
+    return result
 
 
 @jit
