@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -59,20 +60,20 @@ class Fitting:
     def run(self, tracker: Tracker) -> Recommender:
         progress = self._stored() or Progress(stage="pretrain", fingerprint=self.fingerprint)
         if progress.stage in ("pretrain", "search"):
-            task = self._task()
-            progress = self._search(task, self._pretrain(task, progress, tracker), tracker)
-            if not self.options.refit:
-                return self.recommender(task, progress)
+            with closing(self._task()) as task:
+                progress = self._search(task, self._pretrain(task, progress, tracker), tracker)
+                if not self.options.refit:
+                    return self.recommender(task, progress)
             progress = Progress(
                 stage="pretrain-refit", best_epoch=progress.best_epoch or progress.epoch,
                 best_score=progress.best_score, scores=progress.scores, seconds=progress.seconds,
                 fingerprint=self.fingerprint,
             )  # fmt: skip
-        task = self._task()
-        say(f"{self.name}: again on train + validation for {progress.best_epoch} epochs")
-        progress = self._pretrain(task, progress, tracker)
-        schedule = Schedule(epochs=progress.best_epoch, patience=0, save_every=self.options.save_every)
-        return self.recommender(task, self._trainer(task, schedule, progress, tracker, refit=True).run())
+        with closing(self._task()) as task:
+            say(f"{self.name}: again on train + validation for {progress.best_epoch} epochs")
+            progress = self._pretrain(task, progress, tracker)
+            schedule = Schedule(epochs=progress.best_epoch, patience=0, save_every=self.options.save_every)
+            return self.recommender(task, self._trainer(task, schedule, progress, tracker, refit=True).run())
 
     def _pretrain(self, task: NextItem, progress: Progress, tracker: Tracker) -> Progress:
         """Fill in hidden events first, where asked for; the start of the stage that follows."""

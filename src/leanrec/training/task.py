@@ -268,6 +268,10 @@ class NextItem:
         """Of all states given so far only these, by now safe, may be loaded again."""
         self.table.keep([_under(state, "table.") for state in states])
 
+    def close(self) -> None:
+        """Let go of the table's files and threads; what `weights` and `items` gave stays."""
+        self.table.close()
+
     def prefetch(self, batch: Batch) -> None:
         """A coming batch: a table on disk reads its rows meanwhile. May be called from another thread."""
         if not self.objective.full:
