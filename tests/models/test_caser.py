@@ -25,7 +25,7 @@ _SMALL = {key: value for key, value in SMALL.items() if key not in ("heads", "la
 
 class TestCaser(ModelContract):
     model = "caser"
-    settings: ClassVar[dict[str, Any]] = {**_SMALL, "epochs": 12, "lr": 5e-3}
+    settings: ClassVar[dict[str, Any]] = {**_SMALL, "epochs": 20, "patience": 20, "lr": 1e-2}
 
 
 def _net() -> Caser:
