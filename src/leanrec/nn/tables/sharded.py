@@ -1,10 +1,11 @@
-"""A table whose rows are dealt out over the workers of a torch.distributed group: row r lives on worker r mod W."""
+"""Tables whose rows are dealt out over the workers of a torch.distributed group: ours give row r to worker r mod W."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from torch import Tensor
 from leanrec.core.errors import ConfigError
 from leanrec.nn.tables.base import Rows, State, Table
 
-__all__ = ["ShardedTable"]
+__all__ = ["ShardedTable", "SpreadTable"]
 
 I64 = npt.NDArray[np.int64]
 
@@ -33,12 +34,68 @@ class _Route:
     """The wanted rows, as places in the local table."""
 
 
-class ShardedTable(Table):
+class SpreadTable(Table):
+    """Each row lives on one worker: values travel to who asks, gradients to who owns.
+
+    `gather`, `exchange` and whatever looks at the whole table are called by all workers at once. `apply` takes only
+    rows that live here, as `exchange` gives them. Its state is that of the unsharded table, so a checkpoint fits any
+    number of workers.
+    """
+
+    rank: int
+    world: int
+
+    @abstractmethod
+    def part(self, rank: int) -> slice:
+        """Which rows live on that worker."""
+
+    @abstractmethod
+    def resident(self) -> npt.NDArray[np.float32]:
+        """(M, D) the rows that live here; a view where the table has one."""
+
+    @abstractmethod
+    def resident_rows(self, rows_M: Rows) -> Rows:
+        """The places among them of rows that live here."""
+
+    @abstractmethod
+    def exchange(self, rows_U: Rows | None, grad_UD: Tensor) -> Callable[[], tuple[Rows | None, Tensor]]:
+        """Start sending gradients to the owners; what is returned waits, and gives the rows of this worker that were
+        touched by any, with summed gradients. rows_U: those of the last `gather`.
+        """
+
+    @final
+    def prefetch(self, rows_S: Rows) -> None:
+        del rows_S
+
+    @final
+    def keep(self, states: Sequence[Mapping[str, npt.NDArray[Any]]]) -> None:
+        del states
+
+    @final
+    def weight(self) -> npt.NDArray[np.float32]:
+        return self.join(self.resident())
+
+    @final
+    def join(self, mine: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """An entry for each row of the table, from what each worker has for its own."""
+        whole = np.empty((self.num_rows, *mine.shape[1:]), mine.dtype)
+        for rank in range(self.world):
+            part = whole[self.part(rank)]
+            piece = np.ascontiguousarray(mine) if rank == self.rank else np.empty_like(part)
+            dist.broadcast(torch.from_numpy(piece), rank)
+            part[:] = piece
+        return whole
+
+    @final
+    def mine(self, whole: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The inverse of `join`."""
+        return whole[self.part(self.rank)]
+
+
+class ShardedTable(SpreadTable):
     """One contract table a worker, of every W-th row; rows travel to who asks, gradients to who owns.
 
-    make: a table of so many rows, fresh. `gather` and `exchange` are called by all workers at once. `apply` takes
-    only rows that live here, as `exchange` gives them. Its state is that of the unsharded table, so a checkpoint fits
-    any number of workers.
+    make: a table of so many rows, fresh.
     """
 
     def __init__(self, num_rows: int, make: Callable[[int], Table]) -> None:
@@ -65,11 +122,14 @@ class ShardedTable(Table):
     def nbytes(self) -> int:
         return self.local.nbytes
 
-    def prefetch(self, rows_S: Rows) -> None:
-        del rows_S
+    def part(self, rank: int) -> slice:
+        return slice(rank, None, self.world)
 
-    def keep(self, states: Sequence[Mapping[str, npt.NDArray[Any]]]) -> None:
-        del states
+    def resident(self) -> npt.NDArray[np.float32]:
+        return self.local.weight()
+
+    def resident_rows(self, rows_M: Rows) -> Rows:
+        return rows_M // np.int32(self.world)
 
     def close(self) -> None:
         self.local.close()
@@ -97,9 +157,6 @@ class ShardedTable(Table):
         return _Route(order_U, asked.tolist(), wanted.tolist(), local_V.numpy())
 
     def exchange(self, rows_U: Rows | None, grad_UD: Tensor) -> Callable[[], tuple[Rows | None, Tensor]]:
-        """Start sending gradients to the owners; what is returned waits, and gives the rows of this worker that were
-        touched by any, with summed gradients. rows_U: those of the last `gather`.
-        """
         if rows_U is None:
             whole = dist.all_reduce(grad_UD, async_op=True)
             return lambda: (whole.wait(), (None, grad_UD))[1]
@@ -124,9 +181,6 @@ class ShardedTable(Table):
         else:
             self.local.apply(rows_U // np.int32(self.world), grad_UD, lr)
 
-    def weight(self) -> npt.NDArray[np.float32]:
-        return self.join(self.local.weight())
-
     def _grow(self, num_rows: int) -> None:
         kept = self.local.num_rows
         self.local.grow(self._share(num_rows))
@@ -148,19 +202,6 @@ class ShardedTable(Table):
         mine["rows"] = np.asarray([self.local.num_rows, self.dim], np.int64)
         mine["erased"] = erased[erased % self.world == self.rank] // np.int32(self.world)
         self.local.load_state(mine)
-
-    def join(self, mine: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """An entry for each row of the table, from what each worker has for its own."""
-        whole = np.empty((self.num_rows, *mine.shape[1:]), mine.dtype)
-        for rank in range(self.world):
-            piece = np.ascontiguousarray(mine) if rank == self.rank else np.empty_like(whole[rank :: self.world])
-            dist.broadcast(torch.from_numpy(piece), rank)
-            whole[rank :: self.world] = piece
-        return whole
-
-    def mine(self, whole: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The inverse of `join`."""
-        return whole[self.rank :: self.world]
 
 
 _OF_BASE = ("rows", "erased")

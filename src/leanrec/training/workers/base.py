@@ -33,7 +33,7 @@ class WorkersConfig(Config, frozen=True, kw_only=True):
     local_steps: int = 1
     """Steps between averages of the dense weights; 1 averages gradients at every step."""
     table_placement: str = "replicated"
-    """`replicated` (each worker keeps the table) or `sharded` (row r lives on worker r mod W)."""
+    """`replicated` (each worker keeps it), `sharded` (row r lives on worker r mod W) or `torchrec` (TorchRec deals)."""
     table_updates: str = "sync"
     """`async` overlaps the exchange of row gradients with the next step; rows are then one step stale."""
 

@@ -13,10 +13,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from leanrec.core.errors import ConfigError
+from leanrec.core.errors import ConfigError, MachineError
 from leanrec.core.registry import nearest
 from leanrec.nn.tables.base import Table
-from leanrec.nn.tables.sharded import ShardedTable
+from leanrec.nn.tables.sharded import ShardedTable, SpreadTable
 from leanrec.training.loader import Batch
 from leanrec.training.workers.base import Rows, Workers, WorkersConfig
 from leanrec.training.workers.dense import (
@@ -35,7 +35,7 @@ __all__ = ["Group", "deal_rows", "take_rows"]
 
 _CHOICES = {
     "parallel": ("ddp", "fsdp", "tensor"),
-    "table_placement": ("replicated", "sharded"),
+    "table_placement": ("replicated", "sharded", "torchrec"),
     "table_updates": ("sync", "async"),
 }
 _POLL_EVERY = 16
@@ -60,8 +60,8 @@ class Group(Workers):
 
     def table(self, num_rows: int, make: Callable[[int], Table]) -> Table:
         placement = self.config.table_placement
-        if placement == "sharded":
-            self._table = ShardedTable(num_rows, make)
+        if placement != "replicated":
+            self._table = ShardedTable(num_rows, make) if placement == "sharded" else _torchrec(num_rows, make)
             return self._table  # type: ignore[no-any-return]
         table = make(num_rows)
         self._table = Replicas(table)
@@ -105,16 +105,16 @@ class Group(Workers):
         return None if finish is None else finish()
 
     def resident(self, table: Table) -> npt.NDArray[np.float32]:
-        return table.local.weight() if isinstance(table, ShardedTable) else table.weight()
+        return table.resident() if isinstance(table, SpreadTable) else table.weight()
 
     def resident_rows(self, rows_U: Rows) -> Rows:
-        return rows_U // np.int32(self.world) if isinstance(self._table, ShardedTable) else rows_U
+        return self._table.resident_rows(rows_U) if isinstance(self._table, SpreadTable) else rows_U
 
     def join(self, array_M: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return self._table.join(array_M) if isinstance(self._table, ShardedTable) else array_M
+        return self._table.join(array_M) if isinstance(self._table, SpreadTable) else array_M
 
     def mine(self, array_N: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return self._table.mine(array_N) if isinstance(self._table, ShardedTable) else array_N
+        return self._table.mine(array_N) if isinstance(self._table, SpreadTable) else array_N
 
     def norm(self, grads: Iterable[Tensor], grad_UD: Tensor) -> float:
         same, split = split_squares(list(grads))
@@ -194,6 +194,19 @@ def _dense(config: WorkersConfig) -> Dense:
     return Local() if config.local_steps > 1 else Replicated(config.gradient_compression)
 
 
+def _torchrec(num_rows: int, make: Callable[[int], Table]) -> SpreadTable:
+    try:
+        from leanrec.nn.tables.torchrec import TorchRecTable
+    except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("leanrec"):
+            raise
+        raise MachineError(
+            f"table_placement=torchrec needs the package {error.name!r}, which is not installed: run  "
+            "scripts/install_torchrec.sh"
+        ) from error
+    return TorchRecTable(num_rows, make)
+
+
 def _check(config: WorkersConfig) -> None:
     """Refuse an unknown choice, or two that exclude each other."""
     for key, known in _CHOICES.items():
@@ -210,3 +223,5 @@ def _check(config: WorkersConfig) -> None:
         raise ConfigError("local_steps sends weights, not gradients: leave gradient_compression out")
     if config.parallel == "tensor" and (config.table_placement, config.table_updates) != ("replicated", "sync"):
         raise ConfigError("parallel=tensor gives every worker the same rows: use table_placement=replicated, sync")
+    if (config.table_placement, config.table_updates) == ("torchrec", "async"):
+        raise ConfigError("table_updates=async goes with replicated or sharded tables: leave it out with torchrec")
