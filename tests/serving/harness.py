@@ -149,6 +149,14 @@ class Local:
 
     def close(self) -> None:
         self.service.batcher.close()
+
+        async def finish() -> None:
+            """Answers that the engine has given may still be on their way to whoever waits."""
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            if others:
+                await asyncio.wait(others, timeout=2)
+
+        asyncio.run_coroutine_threadsafe(finish(), self.loop).result()
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()
