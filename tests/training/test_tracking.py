@@ -101,8 +101,10 @@ class TestWeightsAndBiases(TrackerContract):
     package = "wandb"
 
     def read(self, run: Path) -> tuple[Series, dict[str, str]]:
+        import wandb
         from wandb.proto.wandb_internal_pb2 import Record
 
+        wandb.teardown()  # its service writes the end of the file after `finish` has answered
         (file,) = run.glob("wandb/offline-run-*/*.wandb")
         series: Series = {}
         params: dict[str, str] = {}

@@ -64,21 +64,23 @@ def _ingest(
     events: Events, columns: Mapping[str, str], positive: Positive | None, report: Report, scratch: Scratch
 ) -> Rows:
     kept = 0
-    picked = {role: pl.col(name).alias(role) for role, name in columns.items()}
+    picked = {role: pl.col(name) for role, name in columns.items()}
     if positive is not None:
-        picked["positive"] = pl.col(positive.column).alias("positive")
-    check_files(events, {*columns.values(), *([positive.column] if positive is not None else [])})
+        picked["positive"] = pl.col(positive.column)
+    wanted = {*columns.values(), *([positive.column] if positive is not None else [])}
+    check_files(events, wanted)
     with reading(events), few_ahead():
-        frame = events.frame.select(list(picked.values()))
+        # Names are changed batch by batch: over a projection that does it, Polars reads dozens of batches ahead.
+        frame = events.frame.select([name for name in events.names if name in wanted])
         schema = frame.collect_schema()
-        kinds = {role: id_kind(schema[role], columns[role], events.where) for role in ("user", "item")}
+        kinds = {role: id_kind(schema[columns[role]], columns[role], events.where) for role in ("user", "item")}
         total = known_rows(events)
         scratch.check((total or 0) * sum(size for role, size in _ROW_BYTES.items() if role in columns))
         ids = {role: Ids(kind, scratch) for role, kind in kinds.items()}
         rest = {role: Column(scratch) for role in ("time", "value", "order", "split") if role in columns}
         with Progress("reading", total) as progress, Encoders(ids) as encoders:
             for batch in frame.collect_batches(chunk_size=_BATCH, maintain_order=True):
-                clean = _clean_batch(batch, kinds, columns, positive, events.where, report)
+                clean = _clean_batch(batch.select(**picked), kinds, columns, positive, events.where, report)
                 report.rows_read += len(batch)
                 progress.advance(len(batch))
                 if len(clean):

@@ -116,14 +116,14 @@ def check_files(events: Events, columns: Collection[str] | None = None) -> None:
 
 @contextmanager
 def few_ahead() -> Iterator[None]:
-    """Parquet row groups that start to be read in here are read two ahead, where Polars would hold a dozen in memory.
+    """Parquet row groups that start to be read in here are read one ahead, where Polars would hold a dozen in memory.
 
     Polars asks the environment for it when a scan starts; who has set it keeps their number.
     """
     if _AHEAD in os.environ:
         yield
         return
-    os.environ[_AHEAD] = "2"
+    os.environ[_AHEAD] = "1"
     try:
         yield
     finally:
