@@ -9,6 +9,7 @@ import pytest
 
 from leanrec.core.errors import InputError
 from leanrec.core.ids import Vocabulary
+from leanrec.core.nouns import Queries
 from leanrec.data.prepare import prepare
 from leanrec.evaluation import evaluate as module
 from leanrec.evaluation.evaluate import evaluate
@@ -45,7 +46,7 @@ def by_hand(recommender, data, on, k, include_seen):
             targets -= set(history)
         if not targets:
             continue
-        scores_N = recommender.source.score(_rows([history]), _rows([range(len(data.items))]))
+        scores_N = recommender.source.score(Queries(_rows([history]), 1), _rows([range(len(data.items))]))
         order = [i for i in np.lexsort((np.arange(len(scores_N)), -scores_N)) if scores_N[i] > 0]
         lists.append([int(i) for i in order if include_seen or i not in history][:k])
         values.append(brute_force(lists[-1], targets, k))

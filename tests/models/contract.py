@@ -20,7 +20,7 @@ import pytest
 from leanrec.core.config import build, to_dict
 from leanrec.core.errors import ConfigError, InputError
 from leanrec.core.jagged import Jagged
-from leanrec.core.nouns import Hits, Request
+from leanrec.core.nouns import Hits, Queries, Request
 from leanrec.data.dataset import Dataset
 from leanrec.evaluation.evaluate import evaluate
 from leanrec.models import MODELS
@@ -171,7 +171,7 @@ class ModelContract:
         histories = self.histories(data).slice(0, 10)
         hits, _ = fitted.rank(histories, 5)
         found = Jagged.from_rows([row[row >= 0] for row in hits.items_BK])
-        scores_T = fitted.source.score(histories, found)
+        scores_T = fitted.source.score(Queries(histories, 1), found)
         assert np.array_equal(scores_T, hits.scores_BK[hits.items_BK >= 0])
 
     def test_similar_items_leave_out_the_item_itself(self, data, fitted):

@@ -76,7 +76,7 @@ def test_answers_equal_a_dense_brute_force(log, k, excluding, allowed_bits):
     ages = np.arange(config.window)
     weights_L = 0.5 ** (ages / config.half_life) if config.half_life else np.ones(config.window)
     every = Jagged.from_rows([range(num_items)] * len(train))
-    scores_BN = source.score(train, every).reshape(len(train), num_items)
+    scores_BN = source.score(Queries(train, 1), every).reshape(len(train), num_items)
     for row, history in enumerate(train):
         sums_N = sums_reference(history, weights_L, kept_NN).astype(np.float32)
         np.testing.assert_allclose(scores_BN[row], sums_N, rtol=1e-6)

@@ -35,7 +35,7 @@ def test_ties_go_by_rising_row_and_scores_are_counts():
     assert ranked(source, 7) == [1, 3, 2, 0, 4, -1, -1]
     assert ranked(source, 3, exclude=Jagged.from_rows([[1, 2, 1]])) == [3, 0, 4]
     assert ranked(source, 3, allowed=np.array([True, False, True, False, True])) == [2, 0, 4]
-    assert source.score(Jagged.from_rows([[], [0]]), Jagged.from_rows([[4, 1], [2]])).tolist() == [0, 5, 3]
+    assert source.score(Queries(Jagged.from_rows([[], [0]]), 1), Jagged.from_rows([[4, 1], [2]])).tolist() == [0, 5, 3]
     assert source.similar(1, 2).items_BK.tolist() == [[3, 2]]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from leanrec.core.jagged import Jagged
-from leanrec.core.nouns import Request
+from leanrec.core.nouns import Queries, Request
 from leanrec.runtime.explain import responsible
 
 from . import toys
@@ -20,9 +20,9 @@ def test_the_named_event_is_the_one_whose_absence_costs_most() -> None:
         named = responsible(source, history, items)
         for item, event in zip(items, named, strict=True):
             asked = Jagged.from_rows([[item]])
-            whole = float(source.score(Jagged.from_rows([history]), asked)[0])
+            whole = float(source.score(Queries(Jagged.from_rows([history]), 1), asked)[0])
             falls = {
-                int(e): whole - float(source.score(Jagged.from_rows([history[history != e]]), asked)[0])
+                int(e): whole - float(source.score(Queries(Jagged.from_rows([history[history != e]]), 1), asked)[0])
                 for e in np.unique(history)
             }
             best = max(falls.values())

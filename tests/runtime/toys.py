@@ -67,7 +67,7 @@ class FixedSource(Source):
             hits.items_BK[b, : len(rows)], hits.scores_BK[b, : len(rows)] = rows, -np.asarray(rows, np.float32)
         return hits
 
-    def score(self, histories: Jagged, items: Jagged) -> npt.NDArray[np.float32]:
+    def score(self, queries: Queries, items: Jagged) -> npt.NDArray[np.float32]:
         return -items.values.astype(np.float32)
 
     def config(self) -> dict[str, Any]:

@@ -82,6 +82,7 @@ def with_source(model: Recommender, source: Source) -> Recommender:
         model.items,
         repeats=model.repeats,
         fallback=model.fallback,
+        users=model.users,
         attributes=model.attributes,
         histories=model.histories,
         card=model.card,

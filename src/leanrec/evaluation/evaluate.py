@@ -131,6 +131,7 @@ def _ask(
 ) -> tuple[Answers, list[str]]:
     """The model's lists in rows of `data`, whatever rows it uses itself. What it knows alone is an empty place."""
     same = model.items is data.items or model.items == data.items
+    users = None if model.users is None else _user_rows(model, data, cases)
     notes = []
     if not same:
         to_model = model.items.rows(data.items.ids())
@@ -147,13 +148,22 @@ def _ask(
             known = Jagged(to_model[histories.values], histories.offsets)
             histories = known.where(known.values >= 0)
             when = None if when is None else when.where(known.values >= 0)
-        hits, degraded_B = model.rank(histories, k, include_seen=include_seen, times=when)
+        who = None if users is None else users[start:stop]
+        hits, degraded_B = model.rank(histories, k, include_seen=include_seen, times=when, users=who)
         degraded += int(degraded_B.sum())
         if degraded and stop == len(cases):
             notes.append(f"{degraded:,} users got popular items: the model knows nothing of their history")
         return hits.items_BK if same else to_data[hits.items_BK]
 
     return answers, notes
+
+
+def _user_rows(model: Recommender, data: Dataset, cases: Cases) -> npt.NDArray[np.int32]:
+    """The users of the cases in the model's rows."""
+    assert model.users is not None
+    if model.users is data.users or model.users == data.users:
+        return cases.users
+    return model.users.rows(data.users.ids(cases.users))
 
 
 def _count_seen(items_BK: npt.NDArray[np.int32], histories: Jagged) -> int:

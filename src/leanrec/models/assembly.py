@@ -30,6 +30,7 @@ def assemble(
         data.items,
         repeats=data.protocol.repeats,
         fallback=fallback,
+        users=data.users if source.personal else None,
         attributes=None if data.attributes is None else ItemAttributes.from_frame(data.attributes),
         card={
             "model": model.name,

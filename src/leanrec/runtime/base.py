@@ -70,14 +70,24 @@ class Source(ABC):
     num_items: int
     timed: bool = False
     """Whether `Queries.times` matter to it."""
+    personal: bool = False
+    """Whether `Queries.users` matter to it: something is kept for each known user."""
+
+    @property
+    def brings(self) -> tuple[str, ...]:
+        """The names that `Hits.brought` points to."""
+        return (self.name,)
 
     @abstractmethod
     def search(self, queries: Queries) -> Hits:
         """(B, k) answers."""
 
     @abstractmethod
-    def score(self, histories: Jagged, items: Jagged) -> npt.NDArray[np.float32]:
-        """(T,) the score of each listed item for its query: row i of `items` is asked with row i of `histories`."""
+    def score(self, queries: Queries, items: Jagged) -> npt.NDArray[np.float32]:
+        """(T,) the score of each listed item for its query: row i of `items` is asked of query i.
+
+        The scores that `search` gives; k, exclude and allowed do not matter. -inf where nothing can be said.
+        """
 
     def similar(self, item: int, k: int) -> Hits:
         """(1, k) items most like one item, itself left out; by default: what a history of just that item brings."""

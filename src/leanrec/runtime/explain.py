@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leanrec.core.jagged import Jagged
+from leanrec.core.nouns import Queries
 from leanrec.runtime.base import Source
 
 __all__ = ["responsible"]
@@ -26,6 +27,6 @@ def responsible(source: Source, history: npt.NDArray[np.int32], items: npt.NDArr
         return np.full(len(items), tried[0], np.int32) if len(tried) == 1 else none
     without = Jagged.from_rows([history, *(history[history != item] for item in tried)])
     asked = Jagged.from_rows([items] * len(without))
-    scores = source.score(without, asked).reshape(len(without), len(items))
+    scores = source.score(Queries(without, 1), asked).reshape(len(without), len(items))
     falls = scores[0] - scores[1:]
     return np.where(falls.max(axis=0) > 0, tried[falls.argmax(axis=0)], none).astype(np.int32)

@@ -29,6 +29,8 @@ _ROLES = ("source", "fallback")
 def pack(recommender: Recommender) -> tuple[dict[str, Content], dict[str, Any]]:
     """(file name -> content, plain values) of all that the recommender is."""
     files: dict[str, Content] = {"ids.safetensors": recommender.items.tensors()}
+    if recommender.users is not None:
+        files["users.safetensors"] = recommender.users.tensors()
     config: dict[str, Any] = {"repeats": recommender.repeats}
     for role in _ROLES:
         source: Source | None = getattr(recommender, role)
@@ -49,6 +51,7 @@ def unpack(bundle: Bundle) -> dict[str, Any]:
         if set(config) != {"repeats", *_ROLES} or not isinstance(config["repeats"], bool):
             raise ValueError("its configuration is not one of a recommender")
         items = _vocabulary(bundle.tensors["ids"])
+        users = _vocabulary(bundle.tensors["users"]) if "users" in bundle.tensors else None
         sources = {role: _load_source(role, config[role], bundle) for role in _ROLES}
         if sources["source"] is None:
             raise ValueError("it has no source")
@@ -62,6 +65,7 @@ def unpack(bundle: Bundle) -> dict[str, Any]:
     facts = {"card": manifest.card, "lineage": manifest.lineage, "certificate": manifest.certificate}
     return {
         "items": items,
+        "users": users,
         "repeats": config["repeats"],
         "attributes": _attributes(bundle, len(items)),
         **sources,

@@ -42,6 +42,7 @@ class Recommender:
 
     repeats: whether items a user has seen may be recommended, unless a request says otherwise.
     fallback: answers where nothing is known of a user, or the source finds nothing; such answers are `degraded`.
+    users: those whose rows the source knows, when it keeps something for each (`Source.personal`).
     card, lineage: plain values for people: what it is, how it was made. certificate: what compression cost, if any.
     """
 
@@ -52,6 +53,7 @@ class Recommender:
         *,
         repeats: bool,
         fallback: Source | None = None,
+        users: Vocabulary | None = None,
         attributes: ItemAttributes | None = None,
         histories: HistoryStore | None = None,
         card: Mapping[str, Any] | None = None,
@@ -60,7 +62,8 @@ class Recommender:
     ) -> None:
         for one in (source, fallback):
             assert one is None or one.num_items == len(items), "every source covers the vocabulary"
-        self.source, self.items, self.repeats, self.fallback = source, items, repeats, fallback
+        assert (users is not None) == source.personal, "a source that keeps something for users needs their ids"
+        self.source, self.items, self.repeats, self.fallback, self.users = source, items, repeats, fallback, users
         self.attributes, self.histories = attributes, histories
         self.card, self.lineage, self.certificate = dict(card or {}), dict(lineage or {}), certificate
 
@@ -73,43 +76,56 @@ class Recommender:
         exclude: Jagged | None = None,
         allowed_N: npt.NDArray[np.bool_] | None = None,
         times: Jagged | None = None,
+        users: npt.NDArray[np.int32] | None = None,
+        context: Mapping[str, Sequence[Any]] | None = None,
     ) -> tuple[Hits, npt.NDArray[np.bool_]]:
         """Rows in, rows out: (B, k) answers, and (B,) which of them are degraded.
 
         histories: (B) int32 item rows, oldest first; may be empty. exclude: (B) rows never answered, or None.
-        times: Unix seconds in the layout of histories, for models that look at them, or None.
+        times: Unix seconds in the layout of histories, for models that look at them, or None. users: (B,) rows of
+        `self.users`, -1 where unknown, or None. context: column -> B raw values, or None.
         """
         if k < 1:
             raise InputError(f"k is the number of items wanted, at least 1, not {k}")
+        if not len(histories):
+            return Hits.none(0, k), np.zeros(0, np.bool_)
         include = self.repeats if include_seen is None else include_seen
         if self._alive is not None:
             allowed_N = self._alive if allowed_N is None else allowed_N & self._alive
-        hits, degraded_B = Hits.none(len(histories), k), np.zeros(len(histories), np.bool_)
-        for start in range(0, len(histories), _BATCH):
-            part = slice(start, min(start + _BATCH, len(histories)))
-            some = histories.slice(part.start, part.stop)
-            skip = None if exclude is None else exclude.slice(part.start, part.stop)
-            if not include:
-                skip = some if skip is None else _joined(some, skip)
-            when = None if times is None else times.slice(part.start, part.stop)
-            found, degraded_B[part] = self._search(Queries(some, k, skip, allowed_N, when))
-            hits.items_BK[part], hits.scores_BK[part] = found.items_BK, found.scores_BK
-        return hits, degraded_B
+        skip = exclude
+        if not include:
+            skip = histories if exclude is None else _joined(histories, exclude)
+        queries = Queries(histories, k, skip, allowed_N, times, users, context)
+        if len(queries) <= _BATCH:
+            return self._search(queries)
+        parts = [
+            self._search(queries.take(np.arange(start, min(start + _BATCH, len(queries)))))
+            for start in range(0, len(queries), _BATCH)
+        ]
+        found = [hits for hits, _ in parts]
+        brought = [np.zeros(h.items_BK.shape, np.int8) if h.brought_BK is None else h.brought_BK for h in found]
+        hits = Hits(
+            np.concatenate([h.items_BK for h in found]),
+            np.concatenate([h.scores_BK for h in found]),
+            None if found[0].brought_BK is None else np.concatenate(brought),
+        )
+        return hits, np.concatenate([degraded_B for _, degraded_B in parts])
 
     def _search(self, queries: Queries) -> tuple[Hits, npt.NDArray[np.bool_]]:
         hits = self.source.search(queries)
-        unknown_B = queries.histories.lengths == 0
+        degraded_B = queries.histories.lengths == 0
+        if self.source.personal and queries.users is not None:
+            degraded_B = degraded_B & (queries.users < 0)
         if self.fallback is None:
-            return hits, unknown_B
-        ask = np.flatnonzero(unknown_B | (hits.items_BK[:, 0] < 0))
+            return hits, degraded_B
+        ask = np.flatnonzero(degraded_B | (hits.items_BK[:, 0] < 0))
         if not len(ask):
-            return hits, unknown_B
-        exclude = None if queries.exclude is None else queries.exclude.take(ask)
-        other = self.fallback.search(Queries(queries.histories.take(ask), queries.k, exclude, queries.allowed))
+            return hits, degraded_B
+        other = self.fallback.search(queries.take(ask))
         items_BK, scores_BK = hits.items_BK.copy(), hits.scores_BK.copy()
         items_BK[ask], scores_BK[ask] = other.items_BK, other.scores_BK
-        unknown_B[ask] |= other.items_BK[:, 0] >= 0
-        return Hits(items_BK, scores_BK), unknown_B
+        degraded_B[ask] |= other.items_BK[:, 0] >= 0
+        return Hits(items_BK, scores_BK, hits.brought_BK), degraded_B
 
     def answer(self, requests: Sequence[Request]) -> list[Ranking]:
         """Ids in, ids out. UnknownItem for an id in a bare history that the model does not know.
@@ -129,6 +145,8 @@ class Recommender:
                 include_seen=include_seen,
                 exclude=Jagged.from_rows([self._known(requests[place].exclude) for place in places]),
                 allowed_N=self._allowed(requests[places[0]].filter),
+                users=self._user_rows([requests[place] for place in places]),
+                context=_columns([requests[place].context for place in places]),
             )
             for row, place in enumerate(places):
                 why = self._why(histories[place], hits.items_BK[row]) if requests[place].explain else None
@@ -153,10 +171,12 @@ class Recommender:
         """
         if histories is not None:
             asked, lists = read_histories(histories)
+            known = None
             rows = [self._rows(history) for history in lists]
         else:
             asked = read_users(self._store().users() if users is None else users)
             rows = [self._of_user(user) for user in asked.ids]
+            known = None if self.users is None else self.users.rows(asked.ids)
         never = self._known(exclude or ())
         hits, _ = self.rank(
             Jagged.from_rows(rows),
@@ -164,6 +184,7 @@ class Recommender:
             include_seen=include_seen,
             exclude=Jagged.from_rows([never] * len(rows)) if len(never) else None,
             allowed_N=self._allowed(filter or {}),
+            users=known,
         )
         found_BK = hits.items_BK >= 0
         return asked.answer(found_BK.sum(axis=1), self.items.ids(hits.items_BK[found_BK]), hits.scores_BK[found_BK])
@@ -173,11 +194,14 @@ class Recommender:
         assert len(requests) == len(items), "one list of items per request"
         histories = Jagged.from_rows([self._history(request) for request in requests])
         wanted = Jagged.from_rows([self._rows(some) for some in items])
-        scores_T = self.source.score(histories, wanted)
+        users, context = self._user_rows(requests), _columns([request.context for request in requests])
+        queries = Queries(histories, 1, users=users, context=context)
+        scores_T = self.source.score(queries, wanted)
         if self.fallback is not None:
-            unknown_T = (histories.lengths == 0)[wanted.row_of()]
+            unknown_B = histories.lengths == 0 if users is None else (histories.lengths == 0) & (users < 0)
+            unknown_T = unknown_B[wanted.row_of()]
             if unknown_T.any():
-                scores_T = np.where(unknown_T, self.fallback.score(histories, wanted), scores_T)
+                scores_T = np.where(unknown_T, self.fallback.score(queries, wanted), scores_T)
         return [scores.tolist() for scores in Jagged(scores_T, wanted.offsets)]
 
     def similar(self, item_id: Id, k: int = 10) -> Ranking:
@@ -224,9 +248,13 @@ class Recommender:
     def _ranking(self, hits: Hits, row: int, degraded: bool, why: list[Id | None] | None = None) -> Ranking:
         items_K = hits.items_BK[row]
         found = int((items_K >= 0).sum())
-        source = self.fallback if degraded and self.fallback is not None else self.source
-        ids = self.items.ids(items_K[:found])
-        return Ranking(ids, hits.scores_BK[row, :found].tolist(), [source.name] * found, degraded, why)
+        if degraded and self.fallback is not None:
+            names = [self.fallback.name] * found
+        elif hits.brought_BK is None:
+            names = [self.source.name] * found
+        else:
+            names = [self.source.brings[part] for part in hits.brought_BK[row, :found].tolist()]
+        return Ranking(self.items.ids(items_K[:found]), hits.scores_BK[row, :found].tolist(), names, degraded, why)
 
     def _history(self, request: Request) -> npt.NDArray[np.int32]:
         if request.history is not None:
@@ -236,6 +264,16 @@ class Recommender:
     def _of_user(self, user: Id | None) -> npt.NDArray[np.int32]:
         ids = None if user is None or self.histories is None else self.histories.get(user)
         return self._known(ids or ())
+
+    def _user_rows(self, requests: Sequence[Request]) -> npt.NDArray[np.int32] | None:
+        """A bare history is nobody's, even when a user is named beside it."""
+        if self.users is None:
+            return None
+        rows = np.full(len(requests), -1, np.int32)
+        for place, request in enumerate(requests):
+            if request.user_id is not None and (request.history is None or request.resolved):
+                rows[place] = self.users.row(request.user_id)
+        return rows
 
     def _rows(self, ids: Sequence[Id]) -> npt.NDArray[np.int32]:
         rows = self.items.rows(ids)
@@ -273,3 +311,9 @@ def _joined(some: Jagged, more: Jagged) -> Jagged:
     rows = np.concatenate([some.row_of(), more.row_of()])
     values = np.concatenate([some.values, more.values])
     return Jagged.from_lengths(values[np.lexsort((values, rows))], some.lengths + more.lengths)
+
+
+def _columns(contexts: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]] | None:
+    """By column, None where a context does not say; None when no context says anything."""
+    names = dict.fromkeys(name for context in contexts for name in context)
+    return {name: [context.get(name) for context in contexts] for name in names} or None

@@ -66,7 +66,7 @@ class Batcher:
         if request.history is not None:
             return request
         assert request.user_id is not None
-        return replace(request, history=self._state.history(request.user_id))
+        return replace(request, history=self._state.history(request.user_id), resolved=True)
 
     def close(self) -> None:
         """Answer what waits, then end the thread."""

@@ -38,28 +38,27 @@ class EmbeddingSource(Source):
             return self._search(queries)
         hits = Hits.none(len(queries), queries.k)
         if len(known):
-            exclude = None if queries.exclude is None else queries.exclude.take(known)
-            times = None if queries.times is None else queries.times.take(known)
-            some = self._search(Queries(queries.histories.take(known), queries.k, exclude, queries.allowed, times))
+            some = self._search(queries.take(known))
             hits.items_BK[known], hits.scores_BK[known] = some.items_BK, some.scores_BK
         return hits
 
     def _search(self, queries: Queries) -> Hits:
-        if queries.times is not None and isinstance(self.engine, TimedEngine):
-            vectors_BD = self.engine.encode_timed(queries.histories, queries.times)
-        else:
-            vectors_BD = self.engine.encode(queries.histories)
-        return self.index.search(vectors_BD, queries.k, queries.exclude, queries.allowed)
+        return self.index.search(self._encode(queries), queries.k, queries.exclude, queries.allowed)
 
-    def score(self, histories: Jagged, items: Jagged) -> npt.NDArray[np.float32]:
-        """-inf for a query without history. As `search` answers where times are not known."""
-        known = np.flatnonzero(histories.lengths > 0)
-        vectors_BD = np.zeros((len(histories), self.engine.dim), np.float32)
+    def _encode(self, queries: Queries) -> npt.NDArray[np.float32]:
+        if queries.times is not None and isinstance(self.engine, TimedEngine):
+            return self.engine.encode_timed(queries.histories, queries.times)
+        return self.engine.encode(queries.histories)
+
+    def score(self, queries: Queries, items: Jagged) -> npt.NDArray[np.float32]:
+        """-inf for a query without history."""
+        known = np.flatnonzero(queries.histories.lengths > 0)
+        vectors_BD = np.zeros((len(queries), self.engine.dim), np.float32)
         if len(known):
-            vectors_BD[known] = self.engine.encode(histories.take(known))
+            vectors_BD[known] = self._encode(queries.take(known))
         query_of_T = items.row_of()
         scores_T: npt.NDArray[np.float32] = canonical_scores(self.index.items_ND, items.values, vectors_BD, query_of_T)
-        scores_T[histories.lengths[query_of_T] == 0] = -np.inf
+        scores_T[queries.histories.lengths[query_of_T] == 0] = -np.inf
         return scores_T
 
     def similar(self, item: int, k: int) -> Hits:

@@ -51,10 +51,10 @@ class NeighbourSource(Source):
         )  # fmt: skip
         return hits
 
-    def score(self, histories: Jagged, items: Jagged) -> npt.NDArray[np.float32]:
+    def score(self, queries: Queries, items: Jagged) -> npt.NDArray[np.float32]:
         scores_T = np.empty(len(items.values), np.float32)
         sums_N, touched_N = self._sums()
-        score_neighbours(*self._asked(histories), items.offsets, items.values, sums_N, touched_N, scores_T)
+        score_neighbours(*self._asked(queries.histories), items.offsets, items.values, sums_N, touched_N, scores_T)
         return scores_T
 
     def _asked(self, histories: Jagged) -> tuple[Any, Any, Any, Any, Any, Any, Any]:

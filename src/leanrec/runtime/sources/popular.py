@@ -41,7 +41,7 @@ class PopularSource(Source):
             hits.scores_BK[row, : len(head)] = self.scores_N[head]
         return hits
 
-    def score(self, histories: Jagged, items: Jagged) -> npt.NDArray[np.float32]:
+    def score(self, queries: Queries, items: Jagged) -> npt.NDArray[np.float32]:
         return np.asarray(self.scores_N[items.values])
 
     def config(self) -> dict[str, Any]:
