@@ -47,7 +47,9 @@ _COLUMNS = {"step": ".1f", "table": ".2f", "distinct": ",.0f", "loss": ".3f"}
 
 
 def _child(items: int, table: str) -> dict[str, float]:
-    with tempfile.TemporaryDirectory(dir=ROOT) as folder:
+    cache = ROOT / ".cache"
+    cache.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
         lines = run_timed([sys.executable, "-m", "benchmarks.g1", str(items), table, folder])
     result: dict[str, float] = json.loads(lines[-1])
     return result

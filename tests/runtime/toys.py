@@ -81,6 +81,51 @@ class FixedSource(Source):
         return cls(name, config["num_items"])
 
 
+class PersonalSource(FixedSource):
+    """Row u first for user u, and with `context` {"first": [row]} that row before it; for others the fixed order."""
+
+    kind = "toy-personal"
+    personal = True
+
+    def __init__(self, name: str, num_items: int, num_users: int) -> None:
+        super().__init__(name, num_items)
+        self.num_users = num_users
+
+    @property
+    def brings(self) -> tuple[str, ...]:
+        return ("rest", "favourite")
+
+    def search(self, queries: Queries) -> Hits:
+        rows = Jagged.from_rows([np.arange(self.num_items, dtype=np.int32)] * len(queries))
+        scores_BN = self.score(queries, rows).reshape(len(queries), -1)
+        if queries.exclude is not None:
+            scores_BN[queries.exclude.row_of(), queries.exclude.values] = -np.inf
+        if queries.allowed is not None:
+            scores_BN[:, ~queries.allowed] = -np.inf
+        order_BN = np.argsort(-scores_BN, axis=1, kind="stable")[:, : queries.k]
+        hits = Hits.none(len(queries), queries.k)
+        found = np.take_along_axis(scores_BN, order_BN, 1).astype(np.float32)
+        hits.scores_BK[:, : found.shape[1]] = found
+        hits.items_BK[:, : found.shape[1]] = np.where(np.isfinite(found), order_BN, -1)
+        return Hits(hits.items_BK, hits.scores_BK, (hits.scores_BK > 0).astype(np.int8))
+
+    def score(self, queries: Queries, items: Jagged) -> npt.NDArray[np.float32]:
+        scores_T = -items.values.astype(np.float32) - 1
+        users_B = np.full(len(queries), -1) if queries.users is None else queries.users
+        scores_T[items.values == users_B[items.row_of()]] = 1.0
+        if queries.context is not None:
+            first_B = np.array([-1 if row is None else row for row in queries.context["first"]])
+            scores_T[items.values == first_B[items.row_of()]] = 2.0
+        return scores_T
+
+    def config(self) -> dict[str, Any]:
+        return {"num_items": self.num_items, "num_users": self.num_users}
+
+    @classmethod
+    def load(cls, name: str, config: Mapping[str, Any], parts: Parts) -> Self:
+        return cls(name, config["num_items"], config["num_users"])
+
+
 class DictHistory(HistoryStore):
     """Histories in a dict."""
 
@@ -99,6 +144,7 @@ class DictHistory(HistoryStore):
 
 ENGINES.entries.setdefault("toy-mean", Entry(f"{__name__}:MeanEngine", "for tests"))
 SOURCES.entries.setdefault("toy-fixed", Entry(f"{__name__}:FixedSource", "for tests"))
+SOURCES.entries.setdefault("toy-personal", Entry(f"{__name__}:PersonalSource", "for tests"))
 
 
 def item_table(size: int = 50, dim: int = 8, seed: int = 0) -> npt.NDArray[np.float32]:

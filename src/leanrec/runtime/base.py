@@ -72,6 +72,8 @@ class Source(ABC):
     """Whether `Queries.times` matter to it."""
     personal: bool = False
     """Whether `Queries.users` matter to it: something is kept for each known user."""
+    num_users: int = 0
+    """How many users a personal source knows."""
 
     @property
     def brings(self) -> tuple[str, ...]:

@@ -55,6 +55,9 @@ def unpack(bundle: Bundle) -> dict[str, Any]:
         sources = {role: _load_source(role, config[role], bundle) for role in _ROLES}
         if sources["source"] is None:
             raise ValueError("it has no source")
+        known = sources["source"].num_users if sources["source"].personal else None
+        if known != (None if users is None else len(users)):
+            raise ValueError("the ids of users are not those that its source knows")
         for source in sources.values():
             if source is not None and source.num_items != len(items):
                 raise ValueError(f"{source.name!r} is about {source.num_items} items, the ids are {len(items)}")

@@ -62,7 +62,9 @@ class Recommender:
     ) -> None:
         for one in (source, fallback):
             assert one is None or one.num_items == len(items), "every source covers the vocabulary"
-        assert (users is not None) == source.personal, "a source that keeps something for users needs their ids"
+        assert (len(users) if users is not None else None) == (source.num_users if source.personal else None), (
+            "a source that keeps something for each user needs their ids"
+        )
         self.source, self.items, self.repeats, self.fallback, self.users = source, items, repeats, fallback, users
         self.attributes, self.histories = attributes, histories
         self.card, self.lineage, self.certificate = dict(card or {}), dict(lineage or {}), certificate

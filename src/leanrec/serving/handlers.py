@@ -85,7 +85,7 @@ async def recommend(service: Service, call: Call) -> Struct:
 
 async def score(service: Service, call: Call) -> Struct:
     body: schemas.ScoreRequest = call.body
-    question = schemas.Query(user_id=body.user_id, history=body.history)
+    question = schemas.Query(user_id=body.user_id, history=body.history, context=body.context)
     request = _request(service, question, "")
     items = _known_items(service, body.items, "items")
 
@@ -173,6 +173,7 @@ def _request(service: Service, query: schemas.Query, where: str) -> Request:
         include_seen=query.include_seen,
         filter=query.filter,
         explain=query.explain,
+        context=query.context,
     )
 
 

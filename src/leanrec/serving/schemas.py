@@ -31,7 +31,8 @@ IdText = Annotated[str, Meta(min_length=1, max_length=512)]
 Ids = Annotated[list[IdText], Meta(max_length=5000)]
 K = Annotated[int, Meta(ge=1, le=MAX_K)]
 FilterValues = Annotated[list[Annotated[str, Meta(max_length=512)]], Meta(min_length=1, max_length=100)]
-Scalar = str | int | float | bool | None
+Scalar = Annotated[str, Meta(max_length=4096)] | int | float | bool | None
+Context = Annotated[dict[Annotated[str, Meta(max_length=128)], Scalar], Meta(max_length=64)]
 
 
 class Query(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -46,6 +47,8 @@ class Query(Struct, forbid_unknown_fields=True, kw_only=True):
     """Whether items of the history may be answered; null: as the data set's protocol says."""
     filter: Annotated[dict[Annotated[str, Meta(max_length=128)], FilterValues], Meta(max_length=16)] = {}
     """Column -> accepted values."""
+    context: Context = {}
+    """Column -> value, what is known of the situation, for models that look at it."""
     explain: bool = False
     titles: bool = False
     """Also answer each item's title, where the catalogue has one."""
@@ -91,8 +94,8 @@ class ScoreRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     user_id: IdText | None = None
     history: Ids | None = None
     items: Annotated[Ids, Meta(min_length=1)]
-    context: Annotated[dict[Annotated[str, Meta(max_length=128)], Scalar], Meta(max_length=64)] = {}
-    """Accepted for models that use it."""
+    context: Context = {}
+    """Column -> value, what is known of the situation, for models that look at it."""
 
 
 class ScoreResponse(Struct):
