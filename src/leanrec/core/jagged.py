@@ -72,6 +72,13 @@ class Jagged:
         at, lengths = self.positions(rows)
         return Jagged.from_lengths(self.values[at], lengths)
 
+    def appended(self, more: Jagged, rows: npt.NDArray[np.integer]) -> Jagged:
+        """Row i of `more` at the end of row rows[i] of this one; rows beyond the last are new."""
+        count = max(len(self), int(rows.max(initial=-1)) + 1)
+        owner = np.concatenate([self.row_of(), np.asarray(rows, np.int64)[more.row_of()]])
+        values = np.concatenate([self.values, more.values])
+        return Jagged.from_lengths(values[np.argsort(owner, kind="stable")], np.bincount(owner, minlength=count))
+
     def slice(self, start: int, stop: int) -> Jagged:
         """Rows start..stop without copying values."""
         stop = min(stop, len(self))

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from leanrec.core.config import Config, build, to_dict
+from leanrec.core.errors import ConfigError
 from leanrec.data.dataset import Dataset
-from leanrec.events.memory import MemoryHistory
+from leanrec.events.memory import MemoryHistory, joined_histories
 from leanrec.runtime.recommender import Recommender
 
 __all__ = ["FitOptions", "Model"]
@@ -66,3 +67,27 @@ class Model(ABC, Generic[C]):
         recommender = self.fit_with(data, FitOptions(**options))
         recommender.histories = MemoryHistory(data.users, data.items, data.known("test"))
         return recommender
+
+    def partial_fit(self, recommender: Recommender, data: Dataset, **options: Any) -> Recommender:
+        """A new Recommender that has learned the training part of `data` too: `data` holds only what is new.
+
+        recommender: what `fit` or `partial_fit` of this model gave; it is not changed. Its users and items keep their
+        rows, those that only `data` knows come after them; a known user's new events come after the old ones. Settings
+        that were chosen from data stay. Where the mathematics is exact (neighbours, closed forms) the answers are those
+        of a fit on all the events; where it is not (gradients), the docstring of the model's `update` says what is
+        done. ConfigError from models that have to see all events at once, and where `recommender` is another model's
+        or no longer holds what it takes.
+        """
+        if recommender.card.get("model") != self.name:
+            raise ConfigError(f"{self.name} cannot go on from a {recommender.card.get('model')!r}: fit it anew")
+        updated = self.update(recommender, data, FitOptions(**options))
+        updated.histories = joined_histories(recommender.histories, data.users, data.items, data.known("test"))
+        return updated
+
+    def update(self, recommender: Recommender, data: Dataset, options: FitOptions) -> Recommender:
+        """What `partial_fit` does; histories are seen to by the caller.
+
+        What the source alone does not hold lies in `Recommender.learned`, which `fit_with` leaves there: it lives as
+        long as the object, and is never part of the bundle.
+        """
+        raise ConfigError(f"{self.name} has to see all events at once: fit it anew on old and new events together")

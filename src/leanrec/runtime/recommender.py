@@ -67,6 +67,8 @@ class Recommender:
         )
         self.source, self.items, self.repeats, self.fallback, self.users = source, items, repeats, fallback, users
         self.attributes, self.histories = attributes, histories
+        self.learned: Any = None
+        """What `Model.partial_fit` goes on from where the source does not hold it; never part of the bundle."""
         self.card, self.lineage, self.certificate = dict(card or {}), dict(lineage or {}), certificate
 
     def rank(
