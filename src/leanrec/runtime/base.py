@@ -12,7 +12,7 @@ import numpy.typing as npt
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits, Queries
 
-__all__ = ["Engine", "Parts", "QueryEncoder", "Source", "TimedEngine"]
+__all__ = ["Engine", "Parts", "PersonalEngine", "QueryEncoder", "Source", "TimedEngine"]
 
 Parts = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 """File stem in the bundle -> array name -> array."""
@@ -56,6 +56,21 @@ class TimedEngine(Engine, Protocol):
 
     def encode_timed(self, histories: Jagged, times: Jagged) -> npt.NDArray[np.float32]:
         """`encode` with float64 Unix seconds in the layout of histories, NaN where unknown."""
+
+
+@runtime_checkable
+class PersonalEngine(Engine, Protocol):
+    """An Engine that also keeps a vector for each user it was trained with; the others are encoded by their history."""
+
+    @property
+    def num_users(self) -> int:
+        """U, the users that it has rows for; 0 when it keeps none."""
+
+    def knows(self, users_B: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+        """(B,) whether it keeps something for a user row; -1 is nobody."""
+
+    def encode_users(self, users_B: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """(B, D) the vectors of users that it knows."""
 
 
 class Source(ABC):

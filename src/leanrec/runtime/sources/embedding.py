@@ -13,7 +13,7 @@ from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits, Queries
 from leanrec.index import INDEXES, Index
 from leanrec.kernels.topk import canonical_scores
-from leanrec.runtime.base import Engine, Parts, Source, TimedEngine
+from leanrec.runtime.base import Engine, Parts, PersonalEngine, Source, TimedEngine
 from leanrec.runtime.engines import ENGINES
 
 __all__ = ["EmbeddingSource"]
@@ -31,9 +31,10 @@ class EmbeddingSource(Source):
         self.name, self.engine, self.index = name, engine, index
         self.num_items = len(index.items_ND)
         self.timed = isinstance(engine, TimedEngine)
+        self.personal = isinstance(engine, PersonalEngine) and engine.num_users > 0
 
     def search(self, queries: Queries) -> Hits:
-        known = np.flatnonzero(queries.histories.lengths > 0)
+        known = np.flatnonzero(self._answerable(queries))
         if len(known) == len(queries):
             return self._search(queries)
         hits = Hits.none(len(queries), queries.k)
@@ -45,20 +46,41 @@ class EmbeddingSource(Source):
     def _search(self, queries: Queries) -> Hits:
         return self.index.search(self._encode(queries), queries.k, queries.exclude, queries.allowed)
 
+    def _answerable(self, queries: Queries) -> npt.NDArray[np.bool_]:
+        """(B,) whether anything is known to encode: a history, or a user with a vector."""
+        return (queries.histories.lengths > 0) | self._kept(queries)
+
+    def _kept(self, queries: Queries) -> npt.NDArray[np.bool_]:
+        """(B,) whether the engine keeps a vector for the user who asks."""
+        if queries.users is None or not isinstance(self.engine, PersonalEngine):
+            return np.zeros(len(queries), np.bool_)
+        return self.engine.knows(queries.users)
+
     def _encode(self, queries: Queries) -> npt.NDArray[np.float32]:
+        kept_B = self._kept(queries)
+        if not kept_B.any() or queries.users is None or not isinstance(self.engine, PersonalEngine):
+            return self._encode_histories(queries)
+        vectors_BD = np.empty((len(queries), self.engine.dim), np.float32)
+        vectors_BD[kept_B] = self.engine.encode_users(queries.users[kept_B])
+        if not kept_B.all():
+            vectors_BD[~kept_B] = self._encode_histories(queries.take(np.flatnonzero(~kept_B)))
+        return vectors_BD
+
+    def _encode_histories(self, queries: Queries) -> npt.NDArray[np.float32]:
         if queries.times is not None and isinstance(self.engine, TimedEngine):
             return self.engine.encode_timed(queries.histories, queries.times)
         return self.engine.encode(queries.histories)
 
     def score(self, queries: Queries, items: Jagged) -> npt.NDArray[np.float32]:
-        """-inf for a query without history."""
-        known = np.flatnonzero(queries.histories.lengths > 0)
+        """-inf for a query that nothing is known about."""
+        answerable_B = self._answerable(queries)
+        known = np.flatnonzero(answerable_B)
         vectors_BD = np.zeros((len(queries), self.engine.dim), np.float32)
         if len(known):
             vectors_BD[known] = self._encode(queries.take(known))
         query_of_T = items.row_of()
         scores_T: npt.NDArray[np.float32] = canonical_scores(self.index.items_ND, items.values, vectors_BD, query_of_T)
-        scores_T[queries.histories.lengths[query_of_T] == 0] = -np.inf
+        scores_T[~answerable_B[query_of_T]] = -np.inf
         return scores_T
 
     def similar(self, item: int, k: int) -> Hits:
