@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from benchmarks.harness import bench_data
+from benchmarks.harness import ROOT, bench_data
 from benchmarks.peers import peer_python, run_timed
 from leanrec.core.console import format_table
 from leanrec.evaluation.off_policy import Estimate, estimate, under_target
@@ -91,7 +91,7 @@ def theirs(given: list[Logged]) -> dict[str, dict[str, float]]:
             arrays |= {f"{log.name}.target": log.target_TN, f"{log.name}.predicted": log.predicted_TN}
         np.savez(path, **arrays)
         found: dict[str, dict[str, float]] = json.loads(
-            run_timed([str(python), "-m", "benchmarks.peers.obp_estimates", str(path)])[-1]
+            run_timed([str(python), str(ROOT / "benchmarks" / "peers" / "obp_estimates.py"), str(path)])[-1]
         )
     return found
 

@@ -54,7 +54,23 @@ def test_estimates_equal_a_loop_over_rounds(deterministic):
 
 
 # Values of obp 0.4.1 for `logged(seed=7, deterministic=True)` and `logged(seed=8)`.
-GOLDEN = {}
+GOLDEN = {
+    7: {
+        "ips": 0.283321705458,
+        "snips": 0.272513397968,
+        "dm": 0.237493333333,
+        "dr": 0.275805659754,
+        "sndr": 0.274344100697,
+        "replay": 0.283783783784,
+    },
+    8: {
+        "ips": 0.311680090798,
+        "snips": 0.308546803036,
+        "dm": 0.240127995139,
+        "dr": 0.311084742364,
+        "sndr": 0.310371421513,
+    },
+}
 
 
 @pytest.mark.parametrize("seed", [7, 8])
@@ -142,7 +158,24 @@ def test_half_a_model_and_broken_policies_are_refused():
 
 
 # Values of obp 0.4.1 on the Open Bandit sample, as benchmarks/off_policy_gate.py asks for them.
-GOLDEN_SAMPLE = {}
+GOLDEN_SAMPLE = {
+    "men-shown": {
+        "ips": 0.005645742227942187,
+        "snips": 0.0057283266659971105,
+        "dm": 0.007228021448034969,
+        "dr": 0.005808040849056839,
+        "sndr": 0.005787269744907749,
+        "replay": 0.0,
+    },
+    "women-best": {
+        "ips": 0.004599999914318325,
+        "snips": 0.004366812227074236,
+        "dm": 0.010649350649350648,
+        "dr": 0.00403132479859501,
+        "sndr": 0.004366812227074233,
+        "replay": 0.004366812227074236,
+    },
+}
 
 
 @pytest.mark.parametrize("name", list(GOLDEN_SAMPLE))
