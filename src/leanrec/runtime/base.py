@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits, Queries
+from leanrec.features.batch import FeatureBatch, Layout
 
-__all__ = ["Engine", "Parts", "PersonalEngine", "QueryEncoder", "Source", "TimedEngine"]
+__all__ = ["Engine", "Parts", "PersonalEngine", "QueryEncoder", "ScoringEngine", "Source", "TimedEngine"]
 
 Parts = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 """File stem in the bundle -> array name -> array."""
@@ -71,6 +72,25 @@ class PersonalEngine(Engine, Protocol):
 
     def encode_users(self, users_B: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """(B, D) the vectors of users that it knows."""
+
+
+class ScoringEngine(Protocol):
+    """Features of a pair of query and item to raw scores, row by row; what `sources.scorer` calibrates and ranks by."""
+
+    kind: ClassVar[str]
+
+    def raw(self, batch: FeatureBatch) -> npt.NDArray[np.float32]:
+        """(B, tasks) raw scores. For batches of one size, a row's do not depend on the other rows."""
+
+    def config(self) -> dict[str, Any]:
+        """Plain values; with `tensors` and the layout, all that `load` needs."""
+
+    def tensors(self) -> dict[str, npt.NDArray[Any]]:
+        """The engine's own arrays."""
+
+    @classmethod
+    def load(cls, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], layout: Layout) -> Self:
+        """The engine as it was stored, for features of that layout. A BundleError says what does not fit."""
 
 
 class Source(ABC):

@@ -1,9 +1,9 @@
-"""Query encoders that serve without torch, chosen by their `kind` from `ENGINES`."""
+"""What serves without torch: query encoders by their `kind` in `ENGINES`, scorers of features in `SCORERS`."""
 
 from leanrec.core.registry import Entry, Registry
-from leanrec.runtime.base import Engine
+from leanrec.runtime.base import Engine, ScoringEngine
 
-__all__ = ["ENGINES", "Engine"]
+__all__ = ["ENGINES", "SCORERS", "Engine", "ScoringEngine"]
 
 ENGINES: Registry[Engine] = Registry(
     "engine",
@@ -15,3 +15,12 @@ ENGINES: Registry[Engine] = Registry(
         "hstu": Entry("leanrec.runtime.engines.hstu:HSTUEngine", "HSTU in Numba"),
     },
 )
+
+SCORERS: Registry[ScoringEngine] = Registry(
+    "scoring engine",
+    {
+        "plan": Entry("leanrec.runtime.engines.ctr:PlanEngine", "click networks in NumPy"),
+        "trees": Entry("leanrec.runtime.engines.trees:TreeEngine", "boosted trees in Numba"),
+    },
+)
+"""What gives a raw score to a pair of query and item from their features."""

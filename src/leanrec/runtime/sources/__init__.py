@@ -14,6 +14,8 @@ SOURCES: Registry[Source] = Registry(
         "neighbours": Entry(
             "leanrec.runtime.sources.neighbours:NeighbourSource", "stored similarities of items, added up"
         ),
+        "scorer": Entry("leanrec.runtime.sources.scorer:ScoringSource", "probabilities from features, item by item"),
         "popular": Entry("leanrec.runtime.sources.popular:PopularSource", "the same items for everybody"),
+        "hybrid": Entry("leanrec.runtime.sources.hybrid:HybridSource", "several sources merged and re-ranked"),
     },
 )
