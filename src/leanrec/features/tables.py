@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import numpy.typing as npt
 
+from leanrec.core.errors import BundleError
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Queries
+from leanrec.features.base import Encoded
 from leanrec.features.batch import FeatureBatch
-from leanrec.features.space import FeatureSpace
+from leanrec.features.space import SIDES, FeatureSpace, SideName
 
 if TYPE_CHECKING:
     from leanrec.data.examples.base import Examples
@@ -19,28 +22,157 @@ __all__ = ["FeatureTables"]
 
 
 class FeatureTables:
-    """A feature space with every user's and every item's own fields; what a scorer keeps in the bundle."""
+    """A feature space with every user's and every item's own fields; what a scorer keeps in the bundle.
 
-    space: FeatureSpace
+    users, items: a row each, and a last one for who is not known. A space without users (or items) has only that row.
+    unsaid: one row, the fields of a context of which a request says nothing. item_codes: (N,) for histories.
+    """
+
+    def __init__(
+        self, space: FeatureSpace, users: Encoded, items: Encoded, unsaid: Encoded, item_codes: npt.NDArray[np.int32]
+    ) -> None:
+        self.space, self.users, self.items, self.unsaid, self.item_codes = space, users, items, unsaid, item_codes
+
+    @property
+    def num_users(self) -> int:
+        return len(self.users) - 1
+
+    @property
+    def num_items(self) -> int:
+        return len(self.items) - 1
 
     @classmethod
     def build(cls, space: FeatureSpace, examples: Examples) -> Self:
         """The fields of all users and items that `examples` know by rows."""
-        raise NotImplementedError
+        users, items = _table(space, examples, "user"), _table(space, examples, "item")
+        codes = space.item_codes(np.arange(len(items) - 1)) if space.history else np.empty(0, np.int32)
+        return cls(space, users, items, _unknown(space, "context"), codes)
 
     def pairs(self, queries: Queries, items: Jagged) -> FeatureBatch:
-        """(T rows) the features of each listed item for its query: row i of `items` is asked of query i."""
-        raise NotImplementedError
+        """(T rows) the features of each listed item for its query: row i of `items` is asked of query i.
+
+        An unknown user, and a query without context, count as missing columns do.
+        """
+        query_T = items.row_of()
+        users_T = np.full(len(query_T), -1) if queries.users is None else queries.users[query_T]
+        parts = [
+            self.users.take(users_T),
+            self.items.take(items.values),
+            self._context(queries).take(query_T),
+        ]
+        history = self.history(queries)
+        return self.space.join(Encoded.beside(parts, len(query_T)), None if history is None else history.take(query_T))
+
+    def history(self, queries: Queries) -> Jagged | None:
+        """(B) the newest items of each history, as codes; None for a space without history."""
+        if not self.space.history:
+            return None
+        newest = queries.histories.last(self.space.history)
+        return Jagged(self.item_codes[newest.values], newest.offsets)
+
+    def _context(self, queries: Queries) -> Encoded:
+        """(B rows) the context's fields; a frame is made only of what a request says and the space reads."""
+        read = {feature.column for feature in self.space.features["context"]}
+        said = {column: values for column, values in (queries.context or {}).items() if column in read}
+        if not said:
+            return self.unsaid.take(np.zeros(len(queries), np.int64))
+        return self.space.encode(_frame(said), ("context",))
 
     def config(self) -> dict[str, Any]:
         """Plain values for the manifest."""
-        raise NotImplementedError
+        return self.space.config()
 
     def parts(self) -> dict[str, dict[str, npt.NDArray[Any]]]:
-        """Arrays for the bundle, by file stem: features, and users and items where there are any."""
-        raise NotImplementedError
+        """Arrays for the bundle, by file stem."""
+        return {
+            "features": self.space.tensors() | {"item_codes": self.item_codes},
+            "user_features": _arrays(self.users),
+            "item_features": _arrays(self.items),
+            "context_features": _arrays(self.unsaid),
+        }
 
     @classmethod
     def load(cls, config: Mapping[str, Any], parts: Mapping[str, Mapping[str, npt.NDArray[Any]]]) -> Self:
-        """The tables as they were stored."""
-        raise NotImplementedError
+        """The tables as they were stored; BundleError when they are not of this space."""
+        try:
+            space = FeatureSpace.load(config, parts["features"])
+            users, items, unsaid = (_stored(space, side, parts[f"{side}_features"]) for side in SIDES)
+            codes = parts["features"]["item_codes"]
+            if space.history:
+                size = space.layout.size_of("item_id")
+                if codes.shape != (len(items) - 1,) or (len(codes) and not 0 <= codes.min() <= codes.max() < size):
+                    raise ValueError("the codes of items are out of range")
+        except (KeyError, ValueError, TypeError) as error:
+            raise BundleError(f"the features of the bundle are broken ({error}): make it again") from error
+        return cls(space, users, items, unsaid, codes)
+
+
+def _table(space: FeatureSpace, examples: Examples, side: SideName) -> Encoded:
+    """One row for each entity of a side, and one for who is not known."""
+    frame, unknown = examples.entities(side), _unknown(space, side)
+    if frame is None:
+        return unknown
+    known = space.encode(frame, (side,))
+    lists = tuple(
+        Jagged(np.concatenate([a.values, b.values]), np.append(a.offsets, a.offsets[-1] + b.offsets[-1]))
+        for a, b in zip(known.lists, unknown.lists, strict=True)
+    )
+    return Encoded(
+        np.concatenate([known.numbers_BF, unknown.numbers_BF]),
+        np.concatenate([known.categories_BF, unknown.categories_BF]),
+        lists,
+        np.concatenate([known.moments_BM, unknown.moments_BM]),
+    )
+
+
+def _unknown(space: FeatureSpace, side: SideName) -> Encoded:
+    """(1 row) the fields of a side of which nothing is known."""
+    import polars as pl
+
+    return space.encode(pl.DataFrame({"": [None]}), (side,))
+
+
+def _frame(said: Mapping[str, Sequence[Any]]) -> Any:
+    import polars as pl
+
+    from leanrec.features.series import Column
+
+    return pl.DataFrame([Column.of_values(values).series.alias(column) for column, values in said.items()])
+
+
+def _arrays(table: Encoded) -> dict[str, npt.NDArray[Any]]:
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "numbers": table.numbers_BF,
+        "categories": table.categories_BF,
+        "moments": table.moments_BM,
+    }
+    for place, one in enumerate(table.lists):
+        arrays[f"list.{place}.values"], arrays[f"list.{place}.offsets"] = one.values, one.offsets
+    return arrays
+
+
+def _stored(space: FeatureSpace, side: SideName, arrays: Mapping[str, npt.NDArray[Any]]) -> Encoded:
+    """ValueError unless the arrays are fields of that side of the space."""
+    features = space.features[side]
+    numbers, categories, moments = arrays["numbers"], arrays["categories"], arrays["moments"]
+    sizes = np.array([size for f in features for _, size in f.categories], np.int64)
+    list_sizes = [size for f in features for _, size in f.lists]
+    widths = (sum(len(f.numbers) for f in features), len(sizes), sum(f.moments for f in features))
+    given = [(a.dtype.str, a.ndim, a.shape[-1]) for a in (numbers, categories, moments)]
+    if given != [("<f4", 2, widths[0]), ("<i4", 2, widths[1]), ("<f8", 2, widths[2])]:
+        raise ValueError(f"the fields of {side}s are others")
+    if not (len(numbers) == len(categories) == len(moments) >= 1):
+        raise ValueError(f"the fields of {side}s are of different lengths")
+    if categories.size and not ((categories >= 0) & (categories < sizes)).all():
+        raise ValueError(f"a code of {side}s is out of range")
+    lists = []
+    for place, size in enumerate(list_sizes):
+        values, offsets = arrays[f"list.{place}.values"], arrays[f"list.{place}.offsets"]
+        if offsets.dtype != np.int64 or offsets.shape != (len(numbers) + 1,) or (np.diff(offsets) < 0).any():
+            raise ValueError(f"a list of {side}s is broken")
+        if offsets[0] or offsets[-1] != len(values) or values.dtype != np.int32:
+            raise ValueError(f"a list of {side}s is broken")
+        if len(values) and not 0 < values.min() <= values.max() < size:
+            raise ValueError(f"a code in a list of {side}s is out of range")
+        lists.append(Jagged(values, offsets))
+    return Encoded(numbers, categories, tuple(lists), moments)
