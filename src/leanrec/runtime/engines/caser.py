@@ -3,59 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.core.config import Config, build, to_dict
 from leanrec.core.jagged import Jagged
 from leanrec.kernels.transformer import layer_norm
-from leanrec.runtime.engines.arrays import EPS, Dense, Shape, named_misfits, refuse_misfits
+from leanrec.runtime.engines.arrays import EPS, Dense, Shape, refuse_misfits
+from leanrec.runtime.engines.sequence import EncoderShape, SequenceEngine
 
 __all__ = ["CaserEngine", "CaserShape"]
 
 F32 = npt.NDArray[np.float32]
 
 
-class CaserShape(Config, frozen=True, kw_only=True):
+class CaserShape(EncoderShape, frozen=True, kw_only=True):
     """What the arrays are arranged into."""
 
-    dim: int
     window: int
     filters: int
     vertical: int
 
 
-class CaserEngine:
+class CaserEngine(SequenceEngine[CaserShape]):
     """(B, D) query vectors of the last `window` items of histories.
 
     tensors: as nn.blocks.Caser names them. items_ND: (N, D) the item table, also the input vectors.
     """
 
     kind: ClassVar[str] = "caser"
+    Shape = CaserShape
 
-    def __init__(self, shape: CaserShape, tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> None:
-        self.shape, self.items_ND = shape, items_ND
-        self._tensors = dict(tensors)
-        with named_misfits():
-            _refuse_misfits(shape, tensors, items_ND)
-            self._horizontal = [Dense(tensors, f"horizontal.{i}") for i in range(shape.window)]
-            self._vertical, self._hidden, self._out = (Dense(tensors, name) for name in ("vertical", "hidden", "out"))
-            self._norm: tuple[F32, F32] = tensors["norm.weight"], tensors["norm.bias"]
+    def _arrange(self, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+        _refuse_misfits(self.shape, tensors, self.items_ND)
+        self._horizontal = [Dense(tensors, f"horizontal.{i}") for i in range(self.shape.window)]
+        self._vertical, self._hidden, self._out = (Dense(tensors, name) for name in ("vertical", "hidden", "out"))
+        self._norm: tuple[F32, F32] = tensors["norm.weight"], tensors["norm.bias"]
 
     @property
-    def dim(self) -> int:
-        return self.shape.dim
+    def window(self) -> int:
+        return self.shape.window
 
-    def encode(self, histories: Jagged) -> F32:
-        window, dim, batch = self.shape.window, self.dim, len(histories)
-        assert batch == 0 or histories.lengths.min() > 0, "an encoder gets non-empty histories"
-        recent = histories.last(window)
+    def _encode(self, histories: Jagged, times_T: npt.NDArray[np.float64]) -> F32:
+        window, dim, batch = self.window, self.dim, len(histories)
         seen_BWD = np.zeros((batch, window, dim), np.float32)
-        row_T = recent.row_of()
-        place_T = np.arange(len(row_T)) - recent.offsets[1:][row_T] + window
-        seen_BWD[row_T, place_T] = self.items_ND[recent.values] * np.float32(dim**0.5)
+        row_T = histories.row_of()
+        place_T = np.arange(len(row_T)) - histories.offsets[1:][row_T] + window
+        seen_BWD[row_T, place_T] = self.items_ND[histories.values] * np.float32(dim**0.5)
         by_age = np.ascontiguousarray(seen_BWD.transpose(0, 2, 1)).reshape(batch * dim, window)
         parts = [self._vertical(by_age).reshape(batch, dim * self.shape.vertical)]
         for height, layer in enumerate(self._horizontal, 1):
@@ -67,16 +62,6 @@ class CaserEngine:
         hidden = np.maximum(self._hidden(np.concatenate(parts, axis=1)), 0)
         encoded: F32 = layer_norm(self._out(hidden), *self._norm, EPS)
         return encoded
-
-    def config(self) -> dict[str, Any]:
-        return to_dict(self.shape)
-
-    def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        return self._tensors
-
-    @classmethod
-    def load(cls, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> Self:
-        return cls(build(CaserShape, config, where="encoder"), tensors, items_ND)
 
 
 def _refuse_misfits(shape: CaserShape, tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> None:

@@ -3,64 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.core.config import Config, build, to_dict
 from leanrec.core.jagged import Jagged
 from leanrec.kernels.gru import advance
 from leanrec.kernels.transformer import layer_norm
-from leanrec.runtime.engines.arrays import EPS, Dense, Shape, chunks, named_misfits, refuse_misfits
+from leanrec.runtime.engines.arrays import EPS, Dense, Shape, refuse_misfits
+from leanrec.runtime.engines.sequence import EncoderShape, SequenceEngine
 
 __all__ = ["GRUEngine", "GRUShape"]
 
 F32 = npt.NDArray[np.float32]
 
 
-class GRUShape(Config, frozen=True, kw_only=True):
+class GRUShape(EncoderShape, frozen=True, kw_only=True):
     """What the arrays are arranged into."""
 
-    dim: int
     layers: int
     hidden: int
     max_length: int
 
 
-class GRUEngine:
+class GRUEngine(SequenceEngine[GRUShape]):
     """(B, D) query vectors of histories: the state after the last of `max_length` items.
 
     tensors: as nn.blocks.GRU names them. items_ND: (N, D) the item table, also the input vectors.
     """
 
     kind: ClassVar[str] = "gru"
+    Shape = GRUShape
 
-    def __init__(self, shape: GRUShape, tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> None:
-        self.shape, self.items_ND = shape, items_ND
-        self._tensors = dict(tensors)
-        with named_misfits():
-            _refuse_misfits(shape, tensors, items_ND)
-            self._layers = [
-                tuple(tensors[f"gru.{name}_l{i}"] for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh"))
-                for i in range(shape.layers)
-            ]
-            self._out = Dense(tensors, "out")
-            self._norm: tuple[F32, F32] = tensors["norm.weight"], tensors["norm.bias"]
+    def _arrange(self, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+        _refuse_misfits(self.shape, tensors, self.items_ND)
+        self._layers = [
+            tuple(tensors[f"gru.{name}_l{i}"] for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh"))
+            for i in range(self.shape.layers)
+        ]
+        self._out = Dense(tensors, "out")
+        self._norm: tuple[F32, F32] = tensors["norm.weight"], tensors["norm.bias"]
 
     @property
-    def dim(self) -> int:
-        return self.shape.dim
+    def window(self) -> int:
+        return self.shape.max_length
 
-    def encode(self, histories: Jagged) -> F32:
-        histories = histories.last(self.shape.max_length)
-        assert len(histories) == 0 or histories.lengths.min() > 0, "an encoder gets non-empty histories"
-        result = np.empty((len(histories), self.dim), np.float32)
-        for start, stop in chunks(histories):
-            result[start:stop] = self._encode(histories.slice(start, stop))
-        return result
-
-    def _encode(self, histories: Jagged) -> F32:
+    def _encode(self, histories: Jagged, times_T: npt.NDArray[np.float64]) -> F32:
         """All sequences advance together, the longest first, so that those still running are the first ones."""
         order = np.argsort(-histories.lengths, kind="stable")
         lengths, first = histories.lengths[order], histories.offsets[:-1][order]
@@ -88,16 +77,6 @@ class GRUEngine:
             outputs[start : start + count] = now
             start += count
         return outputs, state
-
-    def config(self) -> dict[str, Any]:
-        return to_dict(self.shape)
-
-    def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        return self._tensors
-
-    @classmethod
-    def load(cls, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> Self:
-        return cls(build(GRUShape, config, where="encoder"), tensors, items_ND)
 
 
 def _refuse_misfits(shape: GRUShape, tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> None:

@@ -6,16 +6,16 @@ In the last layer keys and values of every position are needed, everything else 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.core.config import Config, build, to_dict
 from leanrec.core.jagged import Jagged
 from leanrec.kernels.hstu import aggregate, silu
 from leanrec.kernels.transformer import layer_norm
-from leanrec.runtime.engines.arrays import EPS, Dense, Shape, chunks, named_misfits, refuse_misfits, under
+from leanrec.runtime.engines.arrays import EPS, Dense, Shape, refuse_misfits, under
+from leanrec.runtime.engines.sequence import EncoderShape, SequenceEngine
 
 __all__ = ["HSTUEngine", "HSTUShape"]
 
@@ -25,10 +25,9 @@ _BUCKETS = 32  # nn.blocks.hstu's
 _EPS = 1e-6
 
 
-class HSTUShape(Config, frozen=True, kw_only=True):
+class HSTUShape(EncoderShape, frozen=True, kw_only=True):
     """What the arrays are arranged into."""
 
-    dim: int
     layers: int
     heads: int
     max_length: int
@@ -36,41 +35,26 @@ class HSTUShape(Config, frozen=True, kw_only=True):
     """Whether there is a bias by elapsed time."""
 
 
-class HSTUEngine:
+class HSTUEngine(SequenceEngine[HSTUShape]):
     """(B, D) query vectors of histories: the last `max_length` items, encoded at the last position.
 
     tensors: as nn.blocks.HSTU names them. items_ND: (N, D) the item table, also the input vectors.
     """
 
     kind: ClassVar[str] = "hstu"
+    Shape = HSTUShape
 
-    def __init__(self, shape: HSTUShape, tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> None:
-        self.shape, self.items_ND = shape, items_ND
-        self._tensors = dict(tensors)
-        with named_misfits():
-            _refuse_misfits(shape, tensors, items_ND)
-            self._norm: tuple[F32, F32] = tensors["norm.weight"], tensors["norm.bias"]
-            self._layers = [_Layer(under(tensors, f"blocks.{i}."), shape) for i in range(shape.layers)]
+    def _arrange(self, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+        _refuse_misfits(self.shape, tensors, self.items_ND)
+        self._norm: tuple[F32, F32] = tensors["norm.weight"], tensors["norm.bias"]
+        self._layers = [_Layer(under(tensors, f"blocks.{i}."), self.shape) for i in range(self.shape.layers)]
 
     @property
-    def dim(self) -> int:
-        return self.shape.dim
-
-    def encode(self, histories: Jagged) -> F32:
-        return self._encode_all(histories, None)
+    def window(self) -> int:
+        return self.shape.max_length
 
     def encode_timed(self, histories: Jagged, times: Jagged) -> F32:
-        return self._encode_all(histories, times if self.shape.timed else None)
-
-    def _encode_all(self, histories: Jagged, times: Jagged | None) -> F32:
-        histories = histories.last(self.shape.max_length)
-        assert len(histories) == 0 or histories.lengths.min() > 0, "an encoder gets non-empty histories"
-        times = None if times is None else times.last(self.shape.max_length)
-        result = np.empty((len(histories), self.dim), np.float32)
-        for start, stop in chunks(histories):
-            at = np.empty(0) if times is None else times.slice(start, stop).values.astype(np.float64, copy=False)
-            result[start:stop] = self._encode(histories.slice(start, stop), at)
-        return result
+        return self._in_chunks(histories, times if self.shape.timed else None)
 
     def _encode(self, histories: Jagged, times_T: npt.NDArray[np.float64]) -> F32:
         x = self.items_ND[histories.values] * np.float32(self.dim**0.5)
@@ -80,16 +64,6 @@ class HSTUEngine:
         x = self._layers[-1](x, times_T, ends, first) if self._layers else x[ends]
         encoded: F32 = layer_norm(x, *self._norm, EPS)
         return encoded
-
-    def config(self) -> dict[str, Any]:
-        return to_dict(self.shape)
-
-    def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        return self._tensors
-
-    @classmethod
-    def load(cls, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> Self:
-        return cls(build(HSTUShape, config, where="encoder"), tensors, items_ND)
 
 
 def _refuse_misfits(shape: HSTUShape, tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> None:

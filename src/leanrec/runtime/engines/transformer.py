@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.core.config import Config, build, to_dict
 from leanrec.core.errors import BundleError
 from leanrec.core.jagged import Jagged
 from leanrec.kernels.transformer import attend, attend_last, gated_add, layer_norm, relu, rotate, swiglu
-from leanrec.runtime.engines.arrays import EPS, Dense, Shape, chunks, named_misfits, refuse_misfits, under
+from leanrec.runtime.engines.arrays import EPS, Dense, Shape, refuse_misfits, under
+from leanrec.runtime.engines.sequence import EncoderShape, SequenceEngine
 
 __all__ = ["TransformerEngine", "TransformerShape"]
 
@@ -26,12 +26,11 @@ I64 = npt.NDArray[np.int64]
 _ROTARY_BASE = 10_000.0  # nn.rotary's
 
 
-class TransformerShape(Config, frozen=True, kw_only=True):
+class TransformerShape(EncoderShape, frozen=True, kw_only=True):
     """What the arrays are arranged into."""
 
     block: str
     """`sasrec` or `ligr`, see nn.blocks."""
-    dim: int
     layers: int
     heads: int
     max_length: int
@@ -51,41 +50,32 @@ class _Batch:
     """Cosines and sines (positions, pairs)."""
 
 
-class TransformerEngine:
+class TransformerEngine(SequenceEngine[TransformerShape]):
     """(B, D) query vectors of histories: the last `max_length` items, encoded at the last position.
 
     tensors: as nn.blocks.Transformer names them. items_ND: (N, D) the item table, also the input vectors.
     """
 
     kind: ClassVar[str] = "transformer"
+    Shape = TransformerShape
 
-    def __init__(self, shape: TransformerShape, tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> None:
-        self.shape, self.items_ND = shape, items_ND
-        self._tensors = dict(tensors)
+    def _arrange(self, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+        shape = self.shape
         block = _BLOCKS.get(shape.block)
         if block is None:
             raise BundleError(f"this bundle has an encoder block {shape.block!r} that this version does not know")
-        with named_misfits():
-            _refuse_misfits(shape, tensors, items_ND)
-            self._positions: F32 | None = tensors["positions.weight"] if shape.positions == "learned" else None
-            self._mask: F32 | None = tensors["mask_D"] if shape.bidirectional else None
-            self._norm: tuple[F32, F32] = tensors["norm.weight"], tensors["norm.bias"]
-            self._blocks = [block(under(tensors, f"blocks.{i}."), shape.heads) for i in range(shape.layers)]
+        _refuse_misfits(shape, tensors, self.items_ND)
+        self._positions: F32 | None = tensors["positions.weight"] if shape.positions == "learned" else None
+        self._mask: F32 | None = tensors["mask_D"] if shape.bidirectional else None
+        self._norm: tuple[F32, F32] = tensors["norm.weight"], tensors["norm.bias"]
+        self._blocks = [block(under(tensors, f"blocks.{i}."), shape.heads) for i in range(shape.layers)]
         self._rotation = _rotation(shape) if shape.positions == "rotary" else None
 
     @property
-    def dim(self) -> int:
-        return self.shape.dim
+    def window(self) -> int:
+        return self.shape.max_length - self.shape.bidirectional
 
-    def encode(self, histories: Jagged) -> F32:
-        histories = histories.last(self.shape.max_length - self.shape.bidirectional)
-        assert len(histories) == 0 or histories.lengths.min() > 0, "an encoder gets non-empty histories"
-        result = np.empty((len(histories), self.dim), np.float32)
-        for start, stop in chunks(histories):
-            result[start:stop] = self._encode(histories.slice(start, stop))
-        return result
-
-    def _encode(self, histories: Jagged) -> F32:
+    def _encode(self, histories: Jagged, times_T: npt.NDArray[np.float64]) -> F32:
         x, offsets = self.items_ND[histories.values], histories.offsets
         if self._mask is not None:
             x = np.insert(x, offsets[1:], self._mask, axis=0)
@@ -100,16 +90,6 @@ class TransformerEngine:
         x = self._blocks[-1].last(x, batch) if self._blocks else x[offsets[1:] - 1]
         encoded: F32 = layer_norm(x, *self._norm, EPS)
         return encoded
-
-    def config(self) -> dict[str, Any]:
-        return to_dict(self.shape)
-
-    def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        return self._tensors
-
-    @classmethod
-    def load(cls, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> Self:
-        return cls(build(TransformerShape, config, where="encoder"), tensors, items_ND)
 
 
 def _refuse_misfits(shape: TransformerShape, tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> None:
