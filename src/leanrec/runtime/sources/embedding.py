@@ -31,7 +31,8 @@ class EmbeddingSource(Source):
         self.name, self.engine, self.index = name, engine, index
         self.num_items = len(index.items_ND)
         self.timed = isinstance(engine, TimedEngine)
-        self.personal = isinstance(engine, PersonalEngine) and engine.num_users > 0
+        self.num_users = engine.num_users if isinstance(engine, PersonalEngine) else 0
+        self.personal = self.num_users > 0
 
     def search(self, queries: Queries) -> Hits:
         known = np.flatnonzero(self._answerable(queries))
