@@ -24,7 +24,7 @@ __all__ = ["TrainJob", "fit_into", "fit_shared", "open_run", "train", "was_start
 
 _OURS = (
     "bundle", "history", "checkpoints", "tensorboard", "mlflow", "mlflow.db", "mlflow.run", "wandb", "profile",
-    "run.json",
+    "parts", "run.json",
 )  # fmt: skip
 
 

@@ -20,6 +20,10 @@ MODELS: Registry[Model[Any]] = Registry(
         "gru4rec": Entry("leanrec.models.gru4rec:GRU4Rec", "gated recurrent units over the history", "train"),
         "caser": Entry("leanrec.models.caser:Caser", "convolutions over the last few items", "train"),
         "hstu": Entry("leanrec.models.hstu:HSTU", "pointwise attention with relative position and time", "train"),
+        "text-encoder": Entry(
+            "leanrec.models.text_encoder:TextEncoder", "items as a language model reads them, new ones too", "text"
+        ),
+        "hybrid": Entry("leanrec.models.hybrid:Hybrid", "several models merged, re-ranked, with fallbacks"),
     },
 )
 

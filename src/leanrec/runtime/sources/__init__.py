@@ -16,6 +16,7 @@ SOURCES: Registry[Source] = Registry(
         ),
         "scorer": Entry("leanrec.runtime.sources.scorer:ScoringSource", "probabilities from features, item by item"),
         "popular": Entry("leanrec.runtime.sources.popular:PopularSource", "the same items for everybody"),
+        "chain": Entry("leanrec.runtime.sources.chain:ChainSource", "the first source that knows anything answers"),
         "hybrid": Entry("leanrec.runtime.sources.hybrid:HybridSource", "several sources merged and re-ranked"),
     },
 )
