@@ -21,7 +21,7 @@ from leanrec.core.errors import LeanrecError
 __all__ = ["VERBS", "main", "run"]
 
 VERBS = (
-    "quickstart", "prepare", "train", "tune", "evaluate", "recommend", "compress", "verify", "serve", "models",
+    "quickstart", "prepare", "train", "tune", "evaluate", "recommend", "compress", "verify", "serve", "audit", "models",
     "doctor",
 )  # fmt: skip
 
