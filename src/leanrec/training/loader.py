@@ -45,6 +45,10 @@ class Batch:
     """Two altered views of every window, for a contrastive loss: its slots are their last, first those of all first
     views, then those of all second ones; it predicts nothing."""
 
+    @property
+    def predictions(self) -> int:
+        return len(self.targets_T)
+
     def rows(self, low: int, high: int) -> Batch:
         """The part of the batch in packed rows low..high, with the same negatives and without views."""
         row_T = self.slots_T // self.items_RL.shape[1]

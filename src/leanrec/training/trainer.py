@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +16,50 @@ from leanrec.core.console import Progress as Bar
 from leanrec.core.console import say
 from leanrec.core.errors import LeanrecError
 from leanrec.training.checkpoints import Progress, load_checkpoint, save_checkpoint
-from leanrec.training.loader import SequenceLoader
 from leanrec.training.profile import moved, staged, waited
-from leanrec.training.task import NextItem
 from leanrec.training.tracking import Tracker
+from leanrec.training.workers.base import Workers
 
-__all__ = ["DivergedError", "Schedule", "Trainer"]
+__all__ = ["Batches", "DivergedError", "Schedule", "Task", "Trainer"]
 
 State = dict[str, npt.NDArray[Any]]
+
+
+class Task(Protocol):
+    """What is trained: steps by batches, and a state to keep and to come back to."""
+
+    workers: Workers
+    grad_norm: float
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the last step."""
+
+    def step(self, batch: Any) -> float:
+        """Learn from a batch; its mean loss before that."""
+
+    def prefetch(self, batch: Any) -> None:
+        """A batch that will come."""
+
+    def state(self) -> State:
+        """All that training goes on from; views of arrays that later steps change."""
+
+    def load_state(self, state: State) -> None:
+        """Back to a state."""
+
+    def keep(self, states: Sequence[State]) -> None:
+        """Only these states may be loaded again."""
+
+
+class Batches(Protocol):
+    """What it is trained on: batches with their number `step` in the epoch, and how many `predictions` they are."""
+
+    @property
+    def tokens(self) -> int:
+        """Predictions of an epoch."""
+
+    def epoch(self, epoch: int, start: int = 0, *, announce: Callable[[Any], None]) -> Iterator[Any]:
+        """The batches of an epoch from step `start` on, the same at every call."""
 
 
 class DivergedError(LeanrecError):
@@ -53,7 +89,7 @@ class Trainer:
     """
 
     def __init__(
-        self, task: NextItem, loader: SequenceLoader, schedule: Schedule, progress: Progress, *,
+        self, task: Task, loader: Batches, schedule: Schedule, progress: Progress, *,
         validate: Callable[[], float] | None, folder: Path | None, tracker: Tracker,
         on_best: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
@@ -125,7 +161,7 @@ class Trainer:
                         f"the loss became {loss} in epoch {state.epoch + 1}, step {state.step + 1}: "
                         "lower it with --set lr=... ; the last good checkpoint is kept"
                     )
-                count = len(batch.targets_T)
+                count = batch.predictions
                 state.loss_sum += loss * count
                 state.loss_count += count
                 state.step = batch.step + 1

@@ -1,0 +1,57 @@
+"""Matrix factorisation by Bayesian personalised ranking (Rendle et al. 2009, arXiv:1205.2618)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from leanrec.core.jagged import Jagged
+from leanrec.core.space import Dimension, Range
+from leanrec.models.collaborative import (
+    CollaborativeConfig,
+    CollaborativeModel,
+    Served,
+    check_at_least,
+    fold_by_least_squares,
+)
+from leanrec.training.pairs import PairLoader, PairTask
+from leanrec.training.pairs.objectives import BPR
+from leanrec.training.pairs.tables import PlainTable
+from leanrec.training.trainer import Batches
+
+__all__ = ["BPRMF", "BPRMFConfig"]
+
+
+class BPRMFConfig(CollaborativeConfig, frozen=True, kw_only=True):
+    """A batch is pairs: an item that the user has against one that they have not."""
+
+    batch: int = 4096
+    regularisation: float = 0.01
+    """Weight of the squares of the vectors of each pair."""
+
+    space: ClassVar[Mapping[str, Dimension]] = {
+        **CollaborativeConfig.space,
+        "regularisation": Range(1e-4, 1e-1, log=True),
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(self, regularisation=0)
+
+
+class BPRMF(CollaborativeModel[BPRMFConfig]):
+    """A step touches the rows of its pairs and no other."""
+
+    name: ClassVar[str] = "bpr-mf"
+    Config = BPRMFConfig
+
+    def task(self, config: BPRMFConfig, train: Jagged, num_items: int, seed: int) -> PairTask[Any]:
+        table = PlainTable(len(train) + num_items, config.dim, lr=config.lr, std=config.std, seed=seed)
+        return PairTask(table, BPR(config.regularisation), len(train))
+
+    def batches(self, config: BPRMFConfig, train: Jagged, num_items: int, seed: int) -> Batches:
+        return PairLoader(train, batch=config.batch, num_items=num_items, seed=seed)
+
+    def served(self, config: BPRMFConfig, task: PairTask[Any], train: Jagged) -> Served:
+        users_UD, items_ND = task.vectors()
+        return Served(users_UD, items_ND, *fold_by_least_squares(users_UD, items_ND, train))

@@ -1,0 +1,153 @@
+"""One fit of a collaborative model: search on validation, refit, and the Recommender of the result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from leanrec.core.config import to_dict
+from leanrec.core.console import say
+from leanrec.core.errors import InputError
+from leanrec.data.cases import distinct
+from leanrec.data.dataset import Dataset
+from leanrec.evaluation.metrics import parse_metric, per_user
+from leanrec.features.items import ItemAttributes
+from leanrec.index.exact import ExactIndex
+from leanrec.models.base import FitOptions
+from leanrec.models.popular import popular_fallback
+from leanrec.runtime.engines.factors import FactorsConfig, FactorsEngine
+from leanrec.runtime.recommender import Recommender
+from leanrec.runtime.sources.embedding import EmbeddingSource
+from leanrec.training.checkpoints import Progress, load_checkpoint
+from leanrec.training.pairs import PairTask
+from leanrec.training.tracking import Tracker
+from leanrec.training.trainer import Schedule, Trainer
+
+if TYPE_CHECKING:
+    from leanrec.models.collaborative import CollaborativeConfig, CollaborativeModel
+
+__all__ = ["DEFAULTS_VERSION", "CollaborativeFitting"]
+
+DEFAULTS_VERSION = 1
+_JUDGES = 4000
+"""Users that tune who are asked at each validation, evenly spread: all of a small data set, so that an epoch of a large
+one is not dwarfed by its validation."""
+
+
+class CollaborativeFitting:
+    """The number of epochs from validation, then, when asked or when validation was drawn from train, the refit."""
+
+    def __init__(
+        self, model: CollaborativeModel[Any], config: CollaborativeConfig, data: Dataset, options: FitOptions
+    ) -> None:
+        self.model, self.name, self.config, self.data, self.options = model, model.name, config, data, options
+        self.refit = options.refit or data.protocol.drawn_valid
+        text = json.dumps([self.name, to_dict(config), options.seed, self.refit, data.fingerprint], sort_keys=True)
+        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
+        self.folder = options.run / "checkpoints" if options.run else None
+        self.cases = self._judges()
+        self.attributes = None if data.attributes is None else ItemAttributes.from_frame(data.attributes)
+
+    def run(self, tracker: Tracker) -> Recommender:
+        progress = self._stored() or Progress(stage="search", fingerprint=self.fingerprint)
+        if progress.stage == "search":
+            limit = self.options.time_limit
+            if limit is not None and self.refit:
+                limit /= 2
+            assert self.config.patience is not None and self.config.validate_every is not None, "resolved"
+            schedule = Schedule(
+                epochs=self.config.epochs, patience=self.config.patience, validate_every=self.config.validate_every,
+                save_every=self.options.save_every, deadline=None if limit is None else time.monotonic() + limit,
+            )  # fmt: skip
+            task = self._task(refit=False)
+            progress = self._train(task, schedule, progress, tracker, refit=False)
+            if not self.refit:
+                return self.recommender(task, progress)
+            progress = Progress(
+                stage="refit", best_epoch=progress.best_epoch or progress.epoch, best_score=progress.best_score,
+                scores=progress.scores, seconds=progress.seconds, fingerprint=self.fingerprint,
+            )  # fmt: skip
+        say(f"{self.name}: again on train + validation for {progress.best_epoch} epochs")
+        task = self._task(refit=True)
+        schedule = Schedule(epochs=progress.best_epoch, patience=0, save_every=self.options.save_every)
+        return self.recommender(task, self._train(task, schedule, progress, tracker, refit=True))
+
+    def _judges(self) -> Any:
+        cases = self.data.cases("valid", users="tune")
+        judges = np.unique(np.linspace(0, len(cases) - 1, _JUDGES).astype(np.int64)) if len(cases) else np.empty(0, int)
+        return cases.users[judges], cases.histories.take(judges), cases.targets.take(judges)
+
+    def _stored(self) -> Progress | None:
+        """Where an interrupted run stands, when resuming; a checkpoint of another run is refused."""
+        if not self.options.resume or self.folder is None or not (self.folder / "last.safetensors").exists():
+            return None
+        progress = load_checkpoint(self.folder / "last.safetensors")[1]
+        if progress.fingerprint != self.fingerprint:
+            raise InputError(
+                f"{self.folder} belongs to a run with another configuration, seed or data set: "
+                "use those again, or another --out"
+            )
+        return progress
+
+    def _task(self, *, refit: bool) -> PairTask[Any]:
+        train = distinct(self.data.train(refit))
+        return self.model.task(self.config, train, len(self.data.items), self.options.seed)
+
+    def _train(
+        self, task: PairTask[Any], schedule: Schedule, progress: Progress, tracker: Tracker, *, refit: bool
+    ) -> Progress:
+        users_B, histories, targets = self.cases
+        metric = parse_metric(self.options.metric)
+
+        def validate() -> float:
+            recommender = self.recommender(task, trainer.progress)
+            hits, _ = recommender.rank(histories, metric.k, users=users_B)
+            score = float(per_user(hits.items_BK, targets, [metric])[str(metric)].mean())
+            if self.options.on_score is not None:
+                self.options.on_score(trainer.progress.epoch, score)
+            return score
+
+        def publish() -> None:
+            if self.options.run is not None:
+                self.recommender(task, trainer.progress).save(self.options.run / "bundle")
+
+        train = distinct(self.data.train(refit))
+        loader = self.model.batches(self.config, train, len(self.data.items), self.options.seed)
+        trainer = Trainer(
+            task, loader, schedule, progress, validate=validate if len(users_B) and not refit else None,
+            folder=self.folder, tracker=tracker, on_best=publish,
+        )  # fmt: skip
+        if self.options.resume and trainer.resume():
+            say(f"{self.name}: resuming {progress.stage} at epoch {progress.epoch + 1}, step {progress.step + 1}")
+        return trainer.run()
+
+    def recommender(self, task: PairTask[Any], progress: Progress) -> Recommender:
+        """The task as it stands, ready to answer."""
+        refit = progress.stage == "refit"
+        train = distinct(self.data.train(refit))
+        served = self.model.served(self.config, task, train)
+        users_UD = np.where((train.lengths > 0)[:, None], served.users_UD, np.float32(0))
+        items_ND = np.array(served.items_ND)
+        engine = FactorsEngine(
+            FactorsConfig(fold="mean", power=served.power),
+            {"users": users_UD, "inputs": np.array(served.inputs_ND)},
+            items_ND,
+        )
+        return Recommender(
+            EmbeddingSource(self.name, engine, ExactIndex.build(items_ND)),
+            self.data.items,
+            users=self.data.users,
+            repeats=self.data.protocol.repeats,
+            fallback=popular_fallback(self.data, refit=refit),
+            attributes=self.attributes,
+            card={
+                "model": self.name, "config": to_dict(self.config), "defaults": DEFAULTS_VERSION,
+                "seed": self.options.seed, "epochs": progress.epoch, "best_epoch": progress.best_epoch,
+                "validation": progress.scores, "refit": refit,
+            },
+            lineage={"dataset": self.data.fingerprint, "name": self.data.name},
+        )  # fmt: skip

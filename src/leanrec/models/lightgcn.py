@@ -1,0 +1,81 @@
+"""LightGCN: vectors averaged over the graph of users and items, nothing else (He et al. 2020, arXiv:2002.02126)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numba
+import numpy as np
+
+from leanrec.core.jagged import Jagged
+from leanrec.core.space import Choice, Dimension, Range
+from leanrec.models.collaborative import CollaborativeConfig, CollaborativeModel, Served, check_at_least
+from leanrec.training.pairs import PairLoader, PairTask, UserLoader
+from leanrec.training.pairs.objectives import BPR, Softmax, unit
+from leanrec.training.pairs.tables import GraphTable
+from leanrec.training.trainer import Batches
+
+__all__ = ["LightGCN", "LightGCNConfig"]
+
+_PAIRS_A_USER = 27
+
+
+class LightGCNConfig(CollaborativeConfig, frozen=True, kw_only=True):
+    """A batch is users with all of their items: large ones, because every step propagates over the whole graph."""
+
+    batch: int = 2048
+    lr: float = 0.02
+    layers: int = 3
+    objective: Literal["softmax", "bpr"] = "softmax"
+    """`softmax` over shared negatives is better than the paper's `bpr` after a tenth of the epochs."""
+    temperature: float = 0.15
+    """Cosines are divided by this before the softmax."""
+    negatives: int = 1024
+    """Shared by the users of a batch; `bpr` has one for each pair."""
+    regularisation: float = 1e-4
+    """Weight of the squares of the rows (eq. 15), by pair; `bpr` alone."""
+
+    space: ClassVar[Mapping[str, Dimension]] = {
+        **CollaborativeConfig.space,
+        "layers": Choice((1, 2, 3, 4)),
+        "temperature": Range(0.05, 0.3),
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(self, layers=1, negatives=1, regularisation=0)
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0, not {self.temperature}")
+
+
+class LightGCN(CollaborativeModel[LightGCNConfig]):
+    """Someone unknown is folded in by the propagation rule itself, with a row of zeros of their own."""
+
+    name: ClassVar[str] = "lightgcn"
+    Config = LightGCNConfig
+
+    def task(self, config: LightGCNConfig, train: Jagged, num_items: int, seed: int) -> PairTask[Any]:
+        decay = config.regularisation / (len(train) + num_items) if config.objective == "bpr" else 0.0
+        table = GraphTable(
+            train, num_items, config.dim, layers=config.layers, threads=numba.get_num_threads(), decay=decay,
+            lr=config.lr, std=config.std, seed=seed,
+        )  # fmt: skip
+        objective = Softmax(config.temperature) if config.objective == "softmax" else BPR(0.0)
+        return PairTask(table, objective, len(train), mean=True)
+
+    def batches(self, config: LightGCNConfig, train: Jagged, num_items: int, seed: int) -> Batches:
+        if config.objective == "bpr":
+            return PairLoader(train, batch=config.batch * _PAIRS_A_USER, num_items=num_items, seed=seed)
+        return UserLoader(train, batch=config.batch, negatives=config.negatives, num_items=num_items, seed=seed)
+
+    def served(self, config: LightGCNConfig, task: PairTask[Any], train: Jagged) -> Served:
+        table = task.table
+        assert isinstance(table, GraphTable)
+        users_UD, items_ND = task.vectors()
+        # What a user's neighbours hand on: the sum over all layers but the last, scaled as on the way to a node.
+        handed_ND = table.propagated(table.values_MD, config.layers - 1)[len(train) :]
+        inputs_ND = handed_ND * table.scale_M[len(train) :, None]
+        if config.objective == "softmax":
+            items_ND = unit(items_ND)[0]
+        return Served(np.asarray(users_UD), items_ND, inputs_ND, 0.5)

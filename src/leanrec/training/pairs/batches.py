@@ -1,0 +1,110 @@
+"""Batches of interactions without order: pairs with an item that the user does not have, or whole users."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from leanrec.core.jagged import Jagged
+from leanrec.data.cases import distinct
+from leanrec.kernels.pairs import draw_others
+
+__all__ = ["PairBatch", "PairLoader", "UserBatch", "UserLoader"]
+
+I32 = npt.NDArray[np.int32]
+_SHUFFLE, _NEGATIVES = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class PairBatch:
+    """B times: a user, an item of theirs, an item that is not."""
+
+    users_B: I32
+    items_B: I32
+    others_B: I32
+    step: int
+
+    @property
+    def predictions(self) -> int:
+        return len(self.users_B)
+
+    @property
+    def items_S(self) -> I32:
+        return np.concatenate([self.items_B, self.others_B])
+
+
+@dataclass(frozen=True, slots=True)
+class UserBatch:
+    """B users with all of their items, and n negatives that they share, drawn evenly from the catalogue."""
+
+    users_B: I32
+    positives: Jagged
+    negatives_n: I32
+    step: int
+    epoch: int
+
+    @property
+    def predictions(self) -> int:
+        return len(self.positives.values)
+
+    @property
+    def items_S(self) -> I32:
+        return np.concatenate([self.positives.values, self.negatives_n])
+
+
+class PairLoader:
+    """Every distinct interaction once an epoch, in an order drawn anew. What is drawn depends on (seed, epoch, step)."""
+
+    def __init__(self, train: Jagged, *, batch: int, num_items: int, seed: int) -> None:
+        self._sorted = _sorted_items(train)
+        self._owner_T = self._sorted.row_of().astype(np.int32)
+        self.batch, self.num_items, self.seed = batch, num_items, seed
+        self.tokens = len(self._owner_T)
+
+    def epoch(
+        self, epoch: int, start: int = 0, *, announce: Callable[[PairBatch], None] = lambda batch: None
+    ) -> Iterator[PairBatch]:
+        """The batches of an epoch from step `start` on."""
+        order_T = np.random.default_rng([self.seed, epoch, _SHUFFLE]).permutation(self.tokens)
+        for step in range(start, -(-self.tokens // self.batch)):
+            at = order_T[step * self.batch : (step + 1) * self.batch]
+            users_B, items_B = self._owner_T[at], self._sorted.values[at]
+            others_B = np.empty_like(items_B)
+            draw = int(np.random.default_rng([self.seed, epoch, step, _NEGATIVES]).integers(1 << 62))
+            draw_others(self._sorted.offsets, self._sorted.values, users_B, self.num_items, draw, others_B)
+            batch = PairBatch(users_B, items_B, others_B, step)
+            announce(batch)
+            yield batch
+
+
+class UserLoader:
+    """Every user with training events once an epoch, in an order drawn anew."""
+
+    def __init__(self, train: Jagged, *, batch: int, negatives: int, num_items: int, seed: int) -> None:
+        self._items = _sorted_items(train)
+        self._users = np.flatnonzero(self._items.lengths).astype(np.int32)
+        self.batch, self.negatives, self.num_items, self.seed = batch, negatives, num_items, seed
+        self.tokens = len(self._items.values)
+
+    def epoch(
+        self, epoch: int, start: int = 0, *, announce: Callable[[UserBatch], None] = lambda batch: None
+    ) -> Iterator[UserBatch]:
+        """The batches of an epoch from step `start` on."""
+        users = np.random.default_rng([self.seed, epoch, _SHUFFLE]).permutation(self._users)
+        for step in range(start, -(-len(users) // self.batch)):
+            some = users[step * self.batch : (step + 1) * self.batch]
+            random = np.random.default_rng([self.seed, epoch, step, _NEGATIVES])
+            negatives_n = random.integers(0, self.num_items, self.negatives, dtype=np.int32)
+            batch = UserBatch(some, self._items.take(some), negatives_n, step, epoch)
+            announce(batch)
+            yield batch
+
+
+def _sorted_items(train: Jagged) -> Jagged:
+    """The distinct items of each user in rising order."""
+    once = distinct(train)
+    values = once.values[np.lexsort((once.values, once.row_of()))]
+    return Jagged(np.ascontiguousarray(values, dtype=np.int32), once.offsets)
