@@ -30,6 +30,8 @@ def prepare(
     repeats: Literal["allowed", "excluded"] | None = None,
     positive: str | None = None,
     drop: Texts = (),
+    format: Literal["criteo", "avazu", "table"] | None = None,
+    label: str | None = None,
     seed: int = 0,
     json: Json = False,
 ) -> int:
@@ -50,9 +52,20 @@ def prepare(
         repeats: Whether items a user has already had may be recommended (default: guessed from the data, and said).
         positive: Keep only events that satisfy this, for instance 'value>=4'.
         drop: What else to leave out: duplicates, bots.
+        format: A log of labelled rows instead of events, for models of clicks: criteo (TSV), avazu (CSV), or table, any
+            of the files above with a column of 0 and 1. Its --split is time:0.8,0.1,0.1 by the order of the file (the
+            default), random:0.8,0.1,0.1, or days:1,1 (the last day tests, the one before validates).
+        label: The column of 0 and 1 of --format table.
         seed: What is drawn at random follows from it: validation parts, held-out users, who only certifies.
     """
-    from leanrec.jobs.prepare import PrepareJob, prepare_dataset
+    from leanrec.jobs.prepare import ExamplesJob, PrepareJob, prepare_dataset, prepare_rows
+
+    if format is not None:
+        rows = prepare_rows(
+            ExamplesJob(source=events, out=str(out), format=format, label=label, split=split, seed=seed)
+        )
+        found = {"data": str(out), "fingerprint": rows.fingerprint, "report": rows.report.to_dict()}
+        return emit(f"{rows.report}\nwritten to {out}", found, json)
 
     job = PrepareJob(
         events=events,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from leanrec.data.examples.base import HISTORY, ITEM, TIME, USER, Examples, Part
+from leanrec.data.dataset import Dataset
+from leanrec.data.examples.base import HISTORY, ITEM, TIME, USER, Examples, Part, Side
+from leanrec.data.examples.events import event_sides, sample_events
+from leanrec.data.report import ColumnReport
 
-__all__ = ["ColumnReport", "describe", "drift", "guess_kind"]
+__all__ = ["describe_attributes", "describe_examples", "drift", "guess_kind"]
 
 _FEW = 20
 """Different whole numbers up to which they are taken for categories."""
@@ -21,30 +23,6 @@ _ALIKE = 0.9
 """Share of users or items with a text of their own from which it says no more than their id."""
 _ROWS = 50_000
 _BINS, _FREQUENT = 10, 50
-
-
-class ColumnReport(msgspec.Struct, kw_only=True):
-    """One raw column, as seen in at most 50,000 rows of each part."""
-
-    name: str
-    side: str
-    kind: str
-    """number, category, list, time, history, or ignore."""
-    why: str
-    missing: float
-    """Share of training rows without a value."""
-    distinct: int
-    """Different values among the training rows seen."""
-    drift: float | None = None
-    """Population stability index of the test part (of the validation part where there is no test) against training:
-    below 0.1 nothing has moved, above 0.25 much has. None for ids, histories and where there is nothing to compare."""
-
-    def __str__(self) -> str:
-        moved = (
-            "" if self.drift is None else f", drift {self.drift:.2f}{' (much has moved)' if self.drift > 0.25 else ''}"
-        )
-        gaps = f"{100 * self.missing:.1f} % missing, " if self.missing else ""
-        return f"{self.name} ({self.side}): {self.kind}, {self.why}; {gaps}{self.distinct:,} different{moved}"
 
 
 def guess_kind(sample: pl.DataFrame, name: str, side: str) -> tuple[str, str]:
@@ -99,18 +77,34 @@ def _is_date(present: pl.Series) -> bool:
     return bool(some.str.contains(r"^\s*\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?$").all())
 
 
-def describe(examples: Examples, rows: int = _ROWS) -> list[ColumnReport]:
+def describe_examples(examples: Examples) -> list[ColumnReport]:
     """What there is to say of every raw column."""
-    train = examples.sample("train", rows)
     later: tuple[Part, ...] = ("test", "valid")
-    other = next((examples.sample(part, rows) for part in later if examples.rows(part)), None)
+    other = next((examples.sample(part, _ROWS) for part in later if examples.rows(part)), None)
+    return _describe(examples.sample("train", _ROWS), other, examples.sides, examples.kinds)
+
+
+def describe_attributes(data: Dataset) -> list[ColumnReport]:
+    """What there is to say of the attributes of users and items, over the events of a data set; none without them."""
+    if data.attributes is None and data.user_attributes is None:
+        return []
+    later: tuple[Part, ...] = ("test", "valid")
+    others = (sample_events(data, part, _ROWS) for part in later)
+    other = next((frame for frame in others if len(frame)), None)
+    reports = _describe(sample_events(data, "train", _ROWS), other, event_sides(data), {})
+    return [report for report in reports if report.name not in (USER, ITEM)]
+
+
+def _describe(
+    train: pl.DataFrame, other: pl.DataFrame | None, sides: Mapping[str, Side], kinds: Mapping[str, str]
+) -> list[ColumnReport]:
     reports = []
-    for name in examples.columns:
-        column, side = train[name], examples.sides[name]
+    for name, side in sides.items():
+        column = train[name]
         kind, why = guess_kind(train, name, side)
-        if examples.kinds.get(name, kind) != kind:
-            kind, why = examples.kinds[name], "by the format of the log"
-        comparable = other is not None and kind in ("number", "category", "time") and name not in (USER, ITEM, TIME)
+        if kinds.get(name, kind) != kind:
+            kind, why = kinds[name], "by the format of the log"
+        comparable = kind not in ("ignore", "history") and name not in (USER, ITEM, TIME)
         reports.append(
             ColumnReport(
                 name=name,
@@ -118,7 +112,7 @@ def describe(examples: Examples, rows: int = _ROWS) -> list[ColumnReport]:
                 kind=kind,
                 why=why,
                 missing=_missing(column),
-                distinct=0 if column.dtype.is_nested() else column.drop_nulls().n_unique(),
+                distinct=_entries(column).n_unique() if kind != "history" else 0,
                 drift=drift(column, other[name], kind) if comparable and other is not None else None,
             )
         )
@@ -130,12 +124,21 @@ def _missing(column: pl.Series) -> float:
     return gaps / max(len(column), 1)
 
 
+def _entries(column: pl.Series) -> pl.Series:
+    """What there is in a column; of lists, what there is in them."""
+    present = column.drop_nulls()
+    return present.explode().drop_nulls() if isinstance(present.dtype, pl.List | pl.Array) else present
+
+
 def drift(train: pl.Series, other: pl.Series, kind: str) -> float | None:
     """Population stability index between two samples of a column: sum of (q - p) ln(q / p).
 
     Over tenths of the training numbers, or its 50 most frequent categories and all others together; what is missing is
-    a range of its own. Half a row is added to each range, so that an empty one does not make it infinite.
+    a range of its own. Half a row is added to each range, so that an empty one does not make it infinite; and what
+    chance alone brings on average, (ranges - 1) (1 / rows + 1 / other rows), is taken off.
     """
+    if kind == "list":
+        train, other = _entries(train), _entries(other)
     if not len(train) or not len(other):
         return None
     if kind == "category" or not (train.dtype.is_numeric() or train.dtype.is_temporal()):
@@ -144,7 +147,8 @@ def drift(train: pl.Series, other: pl.Series, kind: str) -> float | None:
         groups = _by_range([train, other])
     size = int(max(group.max() for group in groups)) + 1
     p, q = ((np.bincount(group, minlength=size) + 0.5) / (len(group) + 0.5 * size) for group in groups)
-    return float(((q - p) * np.log(q / p)).sum())
+    by_chance = (len(np.union1d(*groups)) - 1) * sum(1 / len(group) for group in groups)
+    return max(0.0, float(((q - p) * np.log(q / p)).sum()) - by_chance)
 
 
 def _by_range(columns: Sequence[pl.Series]) -> list[npt.NDArray[np.int64]]:

@@ -15,6 +15,7 @@ from leanrec.core.jagged import Jagged
 from leanrec.core.registry import nearest
 from leanrec.data.attributes import align
 from leanrec.data.clean import parse_positive
+from leanrec.data.columns import describe_attributes
 from leanrec.data.dataset import Dataset, Interactions
 from leanrec.data.filters import apply_min_count, drop_outliers
 from leanrec.data.ingest import ingest
@@ -109,6 +110,7 @@ def prepare(
         attributes=align(_or_companion(items, events, "items"), log.item_ids, "item", columns["item"], report),
         user_attributes=align(_or_companion(users, events, "users"), log.user_ids, "user", columns["user"], report),
     )
+    report.features = describe_attributes(data)
     if out is None:
         return data
     data.save(out)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["BotReport", "Report"]
+__all__ = ["BotReport", "ColumnReport", "Report"]
 
 
 class BotReport(msgspec.Struct, kw_only=True):
@@ -18,6 +18,30 @@ class BotReport(msgspec.Struct, kw_only=True):
     """Events per active day (per user where there are no times) above which a user is suspected."""
     unit: str = "events per active day"
     dropped: bool = False
+
+
+class ColumnReport(msgspec.Struct, kw_only=True):
+    """One raw column, as seen in at most 50,000 rows of each part."""
+
+    name: str
+    side: str
+    kind: str
+    """number, category, list, time, history, or ignore."""
+    why: str
+    missing: float
+    """Share of training rows without a value."""
+    distinct: int
+    """Different values (of lists, different entries) among the training rows seen."""
+    drift: float | None = None
+    """Population stability index of the test part (of the validation part where there is no test) against training:
+    below 0.1 nothing has moved, above 0.25 much has. None for ids, histories and where there is nothing to compare."""
+
+    def __str__(self) -> str:
+        moved = (
+            "" if self.drift is None else f", drift {self.drift:.2f}{' (much has moved)' if self.drift > 0.25 else ''}"
+        )
+        gaps = f"{100 * self.missing:.1f} % missing, " if self.missing else ""
+        return f"{self.name} ({self.side}): {self.kind}, {self.why}; {gaps}{self.distinct:,} different{moved}"
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -43,6 +67,8 @@ class Report(msgspec.Struct, kw_only=True):
     last_time: float | None = None
     splits: dict[str, int] = msgspec.field(default_factory=dict)
     notes: list[str] = msgspec.field(default_factory=list)
+    features: list[ColumnReport] = msgspec.field(default_factory=list)
+    """What each raw column beside the ids seems to hold."""
 
     def count_dropped(self, reason: str, rows: int) -> None:
         if rows:
@@ -69,8 +95,13 @@ class Report(msgspec.Struct, kw_only=True):
                 f"  {self.bots.users:,} users with {self.bots.events:,} events are above "
                 f"{self.bots.threshold:,.0f} {self.bots.unit}: suspected bots, {fate}"
             )
-        lines.append(f"kept {self.events:,} events of {self.users:,} users on {self.items:,} items")
+        if self.users:
+            lines.append(f"kept {self.events:,} events of {self.users:,} users on {self.items:,} items")
+        else:
+            lines.append(f"kept {self.events:,} rows")
         if self.splits:
             lines.append("  " + ", ".join(f"{name} {rows:,}" for name, rows in self.splits.items()))
         lines += [f"  {note}" for note in self.notes]
+        if self.features:
+            lines += ["features (guessed):", *(f"  {feature}" for feature in self.features)]
         return "\n".join(lines)

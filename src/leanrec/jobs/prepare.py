@@ -1,13 +1,18 @@
-"""A raw log on disk into a prepared data set on disk."""
+"""A raw log on disk into a prepared data set, or into labelled rows, on disk."""
 
 from __future__ import annotations
 
 from leanrec.core.config import Config, to_dict
 from leanrec.core.console import step
 from leanrec.data.dataset import Dataset
+from leanrec.data.examples.prepare import prepare_examples
+from leanrec.data.examples.stored import StoredExamples
 from leanrec.data.prepare import prepare
 
-__all__ = ["PrepareJob", "prepare_dataset"]
+__all__ = ["ExamplesJob", "PrepareJob", "prepare_dataset", "prepare_rows"]
+
+_OF_EVENTS = "leave-one-out"
+"""The split of events when none is asked for, which labelled rows do not have."""
 
 
 class PrepareJob(Config, frozen=True, kw_only=True):
@@ -36,3 +41,21 @@ def prepare_dataset(job: PrepareJob) -> Dataset:
     events = settings.pop("events")
     with step(f"preparing {events}"):
         return prepare(events, **settings)
+
+
+class ExamplesJob(Config, frozen=True, kw_only=True):
+    """What `leanrec prepare --format` is told; see `data.examples.prepare.prepare_examples`."""
+
+    source: str
+    out: str
+    format: str
+    label: str | None = None
+    split: str = _OF_EVENTS
+    seed: int = 0
+
+
+def prepare_rows(job: ExamplesJob) -> StoredExamples:
+    """Read and split the log of labelled rows; they are complete in `job.out` when this returns."""
+    split = None if job.split == _OF_EVENTS else job.split
+    with step(f"preparing {job.source}"):
+        return prepare_examples(job.source, job.out, format=job.format, label=job.label, split=split, seed=job.seed)

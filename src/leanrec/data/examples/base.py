@@ -29,7 +29,6 @@ class Examples(ABC):
     labels: the names of the labels, the first is the main one; each is a uint8 column of 0 and 1. columns: the raw
     feature columns with their types, in order. sides: whom each column describes: the user, the item, or the moment
     ("context"). kinds: what is known of a column's kind from the format of the log (see `features.space`).
-    rate: the share of negatives that was kept when rows were drawn, 1 when all were.
     """
 
     name: str
@@ -38,6 +37,7 @@ class Examples(ABC):
     columns: Mapping[str, pl.DataType]
     sides: Mapping[str, Side]
     kinds: Mapping[str, str]
+    rate: float = 1.0
 
     @property
     def label(self) -> str:

@@ -15,10 +15,12 @@ from leanrec.data.dataset import Dataset
 from leanrec.data.examples.base import HISTORY, ITEM, PARTS, TIME, USER, Examples, Part, Side, evenly
 from leanrec.data.split import CONTEXT, TEST, TRAIN, VALID
 
-__all__ = ["IMPLICIT", "EventExamples", "examples_of"]
+__all__ = ["IMPLICIT", "EventExamples", "event_sides", "examples_of", "sample_events"]
 
 IMPLICIT = "implicit"
 _LABELS = {"train": TRAIN, "valid": VALID, "test": TEST}
+_LOOKS = 10
+"""Events that are looked at for each that a sample may have."""
 _DRAWS = 20
 """Attempts at a negative that the user has never had, before a row goes without one."""
 
@@ -180,6 +182,25 @@ class EventExamples(Examples):
         shift = np.repeat(starts - (ends - lengths), lengths)
         at = np.arange(int(ends[-1]) if len(ends) else 0) + shift
         return Jagged.from_lengths(items.values[at], lengths)
+
+
+def event_sides(data: Dataset) -> dict[str, Side]:
+    """Whom each column of `sample_events` describes."""
+    return {name: side for side, frame in _entities(data).items() for name in frame.columns}
+
+
+def sample_events(data: Dataset, part: Part, rows: int) -> pl.DataFrame:
+    """User and item row and attributes of at most `rows` events of a part, without looking at all of a long log."""
+    items, split = data.interactions.items, data.interactions.split
+    events = np.arange(len(split))
+    if len(split) > _LOOKS * rows:
+        events = np.unique(np.random.default_rng(0).integers(0, len(split), _LOOKS * rows))
+    events = events[split[events] == _LABELS[part]]
+    events = events[evenly(len(events), rows)]
+    users = np.searchsorted(items.offsets, events, side="right") - 1
+    frames = _entities(data)
+    sampled: pl.DataFrame = frames["user"][users].hstack(frames["item"][items.values[events]])
+    return sampled
 
 
 def _conditions(label: str | Mapping[str, str]) -> dict[str, Positive]:
