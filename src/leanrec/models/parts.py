@@ -44,20 +44,24 @@ def check_specs(specs: Sequence[Spec], where: str) -> None:
 def fit_parts(specs: Sequence[Spec], data: Dataset, options: FitOptions, where: str) -> list[Part]:
     """One after the other; a run that is resumed goes on with the part at which it was interrupted."""
     parts: list[Part] = []
-    started = time.monotonic()
-    for number, spec in enumerate(specs):
-        model = _model(spec, where)
+    models = [_model(spec, where) for spec in specs]
+    deadline = None if options.time_limit is None else time.monotonic() + options.time_limit
+    for number, (spec, model) in enumerate(zip(specs, models, strict=True)):
         if model is None:
             parts.append(_bundled(str(spec), data, options, where))
-        else:
-            left = None if options.time_limit is None else options.time_limit - (time.monotonic() - started)
-            limit = None if left is None else max(left / (len(specs) - number), 1.0)
-            folder = None if options.run is None else options.run / "parts" / f"{number}-{model.name}"
-            part = replace(options, time_limit=limit, run=folder, on_score=None)
-            with step(f"{where}: part {number + 1} of {len(specs)}, {model.name}"):
-                parts.append(_fitted(model, data, part))
+            continue
+        folder = None if options.run is None else options.run / "parts" / f"{number}-{model.name}"
+        limit = None if deadline is None else _share(deadline - time.monotonic(), models[number:])
+        part = replace(options, time_limit=limit, run=folder, on_score=None)
+        with step(f"{where}: part {number + 1} of {len(specs)}, {model.name}"):
+            parts.append(_fitted(model, data, part))
     _name_apart([part.searched for part in parts], [part.final for part in parts])
     return parts
+
+
+def _share(left: float, models: Sequence[Model[Any] | None]) -> float:
+    """The seconds of the first of these models: those that train in epochs share what is left."""
+    return max(left / max(sum(model is not None and hasattr(model.config, "epochs") for model in models), 1), 1)
 
 
 def _model(spec: Spec, where: str) -> Model[Any] | None:
