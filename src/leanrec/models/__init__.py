@@ -17,6 +17,7 @@ MODELS: Registry[Model[Any]] = Registry(
         "simplex": Entry("leanrec.models.simplex:SimpleX", "cosines with many negatives, users as histories", "train"),
         "lightgcn": Entry("leanrec.models.lightgcn:LightGCN", "vectors averaged over the graph", "train"),
         "ultragcn": Entry("leanrec.models.ultragcn:UltraGCN", "graph convolution as weights of a loss", "train"),
+        "als": Entry("leanrec.models.als:ALS", "factors of implicit feedback by alternating least squares"),
         "sasrec": Entry("leanrec.models.sasrec:SASRec", "causal transformer over the history", "train"),
         "esasrec": Entry("leanrec.models.esasrec:ESASRec", "LiGR transformer with sampled softmax", "train"),
         "gsasrec": Entry("leanrec.models.gsasrec:GSASRec", "SASRec with a calibrated binary loss", "train"),
