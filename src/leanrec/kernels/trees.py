@@ -33,7 +33,7 @@ def score_trees(
                     left = 0 <= code < 32 * (last - first) and (sets[first + code // 32] >> np.uint32(code % 32)) & 1
                 else:
                     left = x <= threshold[node]
-                node = children[node, 0] if left else children[node, 1]  # noqa: PLW2901
+                node = children[node, 0] if left else children[node, 1]
             total += value[node]
         out_B[row] = total
     return out_B

@@ -1,4 +1,4 @@
-"""Blocks of click and conversion networks, by the name that a plan calls them: one file a family, `BLOCKS` names them."""
+"""Blocks of click and conversion networks, one file a family; `BLOCKS` has the names that a plan calls them by."""
 
 from leanrec.core.registry import Entry, Registry
 from leanrec.nn.ctr.plan import Plan, Step, step

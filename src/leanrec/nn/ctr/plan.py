@@ -1,6 +1,6 @@
 """A click network as plain values: the steps from embedded fields to logits.
 
-torch trains the steps (nn.ctr.network), NumPy answers with them (runtime.engines.ctr): both read the same plan, and each
+torch trains the steps (nn.ctr.network), NumPy answers with them (runtime.engines.ctr): both read the same plan, and a
 step's weights have the same names on both sides.
 
 What a plan starts from, D dimensions a field, F fields:

@@ -41,6 +41,10 @@ class ScoringSource(Source):
         self.name, self.num_items = name, num_items
         self.tables, self.engine, self.calibrator, self.task = tables, engine, calibrator, task
 
+    @property
+    def num_users(self) -> int:
+        return self.tables.num_users
+
     def search(self, queries: Queries) -> Hits:
         hits = Hits.none(len(queries), queries.k)
         every = np.arange(self.num_items, dtype=np.int32)

@@ -1,0 +1,135 @@
+"""Logistic regression learnt row by row with FTRL-proximal (McMahan et al. 2013): L1 makes weights exactly zero.
+
+One pass is the online form, and `partial_fit` goes on from it; more passes come close to the optimum of the penalised
+likelihood. Rows come in an order drawn anew for each pass.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from leanrec.core.console import say
+from leanrec.core.jagged import Jagged
+from leanrec.core.space import Dimension, Range
+from leanrec.features.stacked import Stacked
+from leanrec.kernels.ftrl import ftrl, ftrl_weights
+from leanrec.models.linear import linear_engine
+from leanrec.models.scoring import Learned, Learning, ScoringModel
+from leanrec.runtime.engines.ctr import PlanEngine
+from leanrec.training.judging import Watch, judge
+from leanrec.training.labelled import Labelled, RowsConfig
+
+__all__ = ["FTRLState", "Logistic", "LogisticConfig"]
+
+_PATH = (1.0, 3.0, 10.0, 30.0)
+
+
+class LogisticConfig(RowsConfig, frozen=True, kw_only=True):
+    """What is None is chosen from the data (defaults version 1)."""
+
+    alpha: float = 0.1
+    """Learning rate of a weight, divided by the root of what its gradients have added up to."""
+    beta: float = 1.0
+    l1: float = 0.0
+    l2: float | None = None
+    """None: the best of a path on validation."""
+    passes: int = 20
+    """Over the rows at most; validation says when to stop. 1 is the online form."""
+    patience: int = 2
+    watch: Watch = "log_loss"
+    """What validation decides by."""
+
+    space: ClassVar[Mapping[str, Dimension]] = {
+        "alpha": Range(0.01, 1.0, log=True),
+        "l1": Range(0.001, 10.0, log=True),
+        "l2": Range(0.01, 100.0, log=True),
+    }
+
+    def __post_init__(self) -> None:
+        for key in ("alpha", "beta", "passes", "patience"):
+            if not getattr(self, key) > 0:
+                raise ValueError(f"{key} must be above 0, not {getattr(self, key)}")
+        if self.l1 < 0 or (self.l2 is not None and self.l2 < 0):
+            raise ValueError("l1 and l2 must not be negative")
+
+
+@dataclass(frozen=True)
+class FTRLState:
+    """z, n: (R + 1,) float64, the constant last; what the algorithm keeps of all rows it has seen."""
+
+    z_R: npt.NDArray[np.float64]
+    n_R: npt.NDArray[np.float64]
+
+    @classmethod
+    def fresh(cls, total: int) -> FTRLState:
+        return cls(np.zeros(total + 1), np.zeros(total + 1))
+
+    def copy(self) -> FTRLState:
+        return FTRLState(self.z_R.copy(), self.n_R.copy())
+
+
+class Logistic(ScoringModel[LogisticConfig]):
+    """Online logistic regression."""
+
+    name: ClassVar[str] = "logistic"
+    Config = LogisticConfig
+
+    def learn(self, train: Labelled, valid: Labelled, learning: Learning) -> Learned:
+        path = _PATH if self.config.l2 is None else (self.config.l2,)
+        if learning.length is not None:
+            l2 = path[learning.length // self.config.passes]
+            state = self._passes(train, None, l2, learning, learning.length % self.config.passes + 1)[0]
+            return Learned(self._engine(state, l2, train), learning.length)
+        found = [(l2, *self._passes(train, valid, l2, learning)) for l2 in (path if len(valid) else path[:1])]
+        place = max(range(len(found)), key=lambda one: found[one][2])
+        l2, state, _, passes = found[place]
+        engine = self._engine(state, l2, train)
+        zero = float(np.mean(engine.table_RE == 0))
+        say(f"{self.name}: l2={l2:g}, {passes} passes, {zero:.0%} of the weights are zero")
+        facts = {"l2": l2, "passes": passes, "zero_weights": zero}
+        return Learned(engine, place * self.config.passes + passes - 1, facts=facts)
+
+    def _passes(
+        self, train: Labelled, valid: Labelled | None, l2: float, learning: Learning, passes: int | None = None
+    ) -> tuple[FTRLState, float, int]:
+        """The state after the best number of passes, its score (0 without validation) and that number."""
+        config, stacked = self.config, Stacked.of(train.batch.layout)
+        rows, values_T = stacked.sparse(train.batch)
+        state, best = FTRLState.fresh(stacked.total), (-np.inf, 0)
+        kept = state
+        for number in range(1, (passes or config.passes) + 1):
+            self.absorb(state, rows, values_T, train, l2, np.random.default_rng([learning.seed, number]))
+            score = 0.0
+            if valid is not None and len(valid):
+                score = judge(self._engine(state, l2, train), valid, config.watch)
+                if learning.on_score is not None and config.l2 is not None:
+                    learning.on_score(number, score)
+            if score > best[0] or valid is None or not len(valid):
+                best, kept = (score, number), state.copy()
+            late = learning.deadline is not None and time.monotonic() > learning.deadline
+            if late or number - best[1] >= config.patience:
+                break
+        return kept, best[0], best[1]
+
+    def absorb(
+        self, state: FTRLState, rows: Jagged, values_T: npt.NDArray[np.float32], train: Labelled, l2: float,
+        rng: np.random.Generator,
+    ) -> None:  # fmt: skip
+        """One pass over the rows; the state moves in place."""
+        config = self.config
+        weights = np.ones(len(train)) if train.weights_B is None else train.weights_B.astype(np.float64)
+        ftrl(
+            rows.offsets, rows.values, values_T, train.labels_BT[:, 0], weights, rng.permutation(len(train)),
+            state.z_R, state.n_R, config.alpha, config.beta, config.l1, l2,
+        )  # fmt: skip
+
+    def _engine(self, state: FTRLState, l2: float, train: Labelled) -> PlanEngine:
+        config = self.config
+        weights = ftrl_weights(state.z_R, state.n_R, config.alpha, config.beta, config.l1, l2)
+        return linear_engine(weights, train.batch.layout)
