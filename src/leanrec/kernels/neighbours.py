@@ -1,7 +1,8 @@
 """Item neighbourhoods: which items share users, and what the neighbours of a history add up to.
 
 Arrays `x_offsets, x_values` are the two halves of a Jagged. Similarities are float32; scores are sums in float64 in the
-order of the history, rounded once to float32. Equal ones go by rising row, whatever the batch and the threads.
+order of the history, rounded once to float32. Equal ones go by rising row, whatever the batch and the threads. What is
+added up may be below 0 (the weights of a linear model); answers are above.
 """
 
 from __future__ import annotations
@@ -11,106 +12,85 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.kernels.jit import jit
+from leanrec.kernels.heap import keep_least, key_of, new_box, score_of, take_best
+from leanrec.kernels.jit import jit, jit_inline
 
-__all__ = ["nearest_items", "score_neighbours", "search_neighbours", "similarities_reference", "sums_reference"]
+__all__ = [
+    "add_touched", "nearest_items", "score_neighbours", "search_neighbours", "similarities_reference",
+    "similarity_base", "sums_reference",
+]  # fmt: skip
 
-
-@jit
-def _new_box() -> Any:
-    """One float32 and, in the same bytes, an int32: the bits of numbers that are at least 0 sort as the numbers do."""
-    score_1 = np.zeros(1, np.float32)
-    return score_1, score_1.view(np.int32)
-
-
-@jit
-def _key(box: Any, score: Any, row: Any) -> Any:
-    """An int64 that sorts by falling score, then by rising row."""
-    box[0][0] = score
-    return (-np.int64(box[1][0]) << 32) + np.int64(row)
+_CANCELLED = 1e-300
 
 
 @jit
-def _score_of(box: Any, key: Any) -> Any:
-    box[1][0] = np.int32(-(key >> 32))
-    return box[0][0]
-
-
-@jit
-def _keep_least(heap_K: Any, count: Any, key: Any) -> Any:
-    """Offer a key to a max-heap of the least `len(heap_K)` keys, `count` of them in use; the new count."""
-    at = count
-    if count < len(heap_K):
-        while at > 0 and heap_K[(at - 1) // 2] < key:
-            heap_K[at] = heap_K[(at - 1) // 2]
-            at = (at - 1) // 2
-        heap_K[at] = key
-        return count + 1
-    if count == 0 or key >= heap_K[0]:
-        return count
-    at = 0
-    while True:
-        child = 2 * at + 1
-        if child >= count:
-            break
-        if child + 1 < count and heap_K[child + 1] > heap_K[child]:
-            child += 1
-        if heap_K[child] <= key:
-            break
-        heap_K[at] = heap_K[child]
-        at = child
-    heap_K[at] = key
-    return count
+def similarity_base(norm: Any, other_norm: Any, shared: Any, shrinkage: Any, jaccard: Any) -> Any:
+    """What the shared weight of two sets is divided by."""
+    if jaccard:
+        return norm + other_norm - shared + shrinkage
+    return np.sqrt(norm * other_norm) + shrinkage
 
 
 @jit
 def nearest_items(
-    start: Any,
-    stop: Any,
-    user_offsets: Any,
-    user_items: Any,
-    item_offsets: Any,
-    item_users: Any,
-    k: Any,
-    shrinkage: Any,
-) -> Any:
-    """The k other items most similar to each of the items start..stop: falling similarity, equal ones by rising row.
+    items_n: Any, user_offsets: Any, user_items: Any, user_weights: Any, item_offsets: Any, item_users: Any,
+    item_weights: Any, norms_N: Any, k: Any, shrinkage: Any, jaccard: Any,
+) -> Any:  # fmt: skip
+    """The k other items most similar to each of the given items: falling similarity, equal ones by rising row.
 
-    The similarity of i and j is shared / (sqrt(users of i * users of j) + shrinkage). user_*: the distinct items of
-    each user; item_*: the transpose. Returns counts_n, and of each item its first counts_n entries of rows_nK and
-    similarities_nK (items that share no user are no neighbours).
+    The similarity of i and j is shared / (sqrt(norm of i * norm of j) + shrinkage), with `jaccard`
+    shared / (norm of i + norm of j - shared + shrinkage); shared: the sum over users who had both of the product of
+    the two weights. user_*: the distinct items of each user; item_*: the transpose. Returns counts_n, and of each item
+    its first counts_n entries of rows_nK and similarities_nK (items that share no user are no neighbours).
     """
-    shared_N = np.zeros(len(item_offsets) - 1, np.int32)
+    shared_N = np.zeros(len(item_offsets) - 1)
     touched_N = np.empty(len(item_offsets) - 1, np.int32)
-    counts_n = np.zeros(stop - start, np.int64)
-    rows_nK = np.empty((stop - start, k), np.int32)
-    similarities_nK = np.empty((stop - start, k), np.float32)
-    heap_K, box = np.empty(k, np.int64), _new_box()
-    for item in range(start, stop):
+    counts_n = np.zeros(len(items_n), np.int64)
+    rows_nK = np.empty((len(items_n), k), np.int32)
+    similarities_nK = np.empty((len(items_n), k), np.float32)
+    heap_K, box = np.empty(k, np.int64), new_box()
+    for n, item in enumerate(items_n):
         touched = 0
         for at in range(item_offsets[item], item_offsets[item + 1]):
-            user = item_users[at]
+            user, weight = item_users[at], np.float64(item_weights[at])
             for place in range(user_offsets[user], user_offsets[user + 1]):
                 other = user_items[place]
-                if shared_N[other] == 0:
-                    touched_N[touched] = other
-                    touched += 1
-                shared_N[other] += 1
-        users = np.float64(item_offsets[item + 1] - item_offsets[item])
+                more = weight * np.float64(user_weights[place])
+                if more > 0:
+                    if shared_N[other] == 0:
+                        touched_N[touched] = other
+                        touched += 1
+                    shared_N[other] += more
         count = 0
         for t in range(touched):
             other = touched_N[t]
-            others = np.float64(item_offsets[other + 1] - item_offsets[other])
-            similarity = np.float32(shared_N[other] / (np.sqrt(users * others) + shrinkage))
+            base = similarity_base(norms_N[item], norms_N[other], shared_N[other], shrinkage, jaccard)
+            similarity = np.float32(shared_N[other] / base)
             shared_N[other] = 0
-            if other != item:
-                count = _keep_least(heap_K, count, _key(box, similarity, other))
+            if other != item and similarity > 0:
+                count = keep_least(heap_K, count, key_of(box, similarity, other))
         best = np.sort(heap_K[:count])
         for i in range(count):
-            rows_nK[item - start, i] = np.int32(best[i] & 0xFFFFFFFF)
-            similarities_nK[item - start, i] = _score_of(box, best[i])
-        counts_n[item - start] = count
+            rows_nK[n, i] = np.int32(best[i] & 0xFFFFFFFF)
+            similarities_nK[n, i] = score_of(box, best[i])
+        counts_n[n] = count
     return counts_n, rows_nK, similarities_nK
+
+
+@jit_inline
+def add_touched(more: Any, item: Any, sums_N: Any, touched_N: Any, touched: Any) -> Any:
+    """sums_N[item] += more, and the item listed when it is the first time; the new number of touched items.
+
+    A sum of 0 says untouched: what is 0 is not added, and a sum that cancels to 0 becomes a number that rounds to it.
+    """
+    if more != 0:
+        if sums_N[item] == 0:
+            touched_N[touched] = item
+            touched += 1
+        sums_N[item] += more
+        if sums_N[item] == 0:
+            sums_N[item] = _CANCELLED
+    return touched
 
 
 @jit
@@ -122,20 +102,9 @@ def _add_up(history: Any, weights_L: Any, selves_N: Any, offsets: Any, rows: Any
     for age in range(window - 1, -1, -1):
         item = history[len(history) - 1 - age]
         weight = np.float64(weights_L[age])
-        own = weight * np.float64(selves_N[item])
-        if own > 0:  # what underflows to 0 must not count an item as touched twice
-            if sums_N[item] == 0:
-                touched_N[touched] = item
-                touched += 1
-            sums_N[item] += own
+        touched = add_touched(weight * np.float64(selves_N[item]), item, sums_N, touched_N, touched)
         for at in range(offsets[item], offsets[item + 1]):
-            other = rows[at]
-            more = weight * np.float64(similarities[at])
-            if more > 0:
-                if sums_N[other] == 0:
-                    touched_N[touched] = other
-                    touched += 1
-                sums_N[other] += more
+            touched = add_touched(weight * np.float64(similarities[at]), rows[at], sums_N, touched_N, touched)
     return touched
 
 
@@ -151,24 +120,14 @@ def search_neighbours(
     itself. offsets, rows, similarities: the neighbours of each item. exclude_*: B rows, or none at all. allowed_N: (N,)
     or (0,). sums_N (zero), touched_N: scratch of N, left as it was. Answers that are missing stay as they are.
     """
-    heap_K, box = np.empty(items_BK.shape[1], np.int64), _new_box()
+    heap_K, box = np.empty(items_BK.shape[1], np.int64), new_box()
     for query in range(len(items_BK)):
         history = history_values[history_offsets[query] : history_offsets[query + 1]]
         touched = _add_up(history, weights_L, selves_N, offsets, rows, similarities, sums_N, touched_N)
-        if len(exclude_offsets) > 1:
-            for at in range(exclude_offsets[query], exclude_offsets[query + 1]):
-                sums_N[exclude_values[at]] = 0
-        count = 0
-        for t in range(touched):
-            item = touched_N[t]
-            score = np.float32(sums_N[item])
-            sums_N[item] = 0
-            if score > 0 and (len(allowed_N) == 0 or allowed_N[item]):
-                count = _keep_least(heap_K, count, _key(box, score, item))
-        best = np.sort(heap_K[:count])
-        for i in range(count):
-            items_BK[query, i] = np.int32(best[i] & 0xFFFFFFFF)
-            scores_BK[query, i] = _score_of(box, best[i])
+        take_best(
+            query, sums_N, touched_N, touched, exclude_offsets, exclude_values, allowed_N, heap_K, box, items_BK,
+            scores_BK,
+        )  # fmt: skip
 
 
 @jit
@@ -186,11 +145,15 @@ def score_neighbours(
             sums_N[touched_N[t]] = 0
 
 
-def similarities_reference(incidence_UN: npt.NDArray[np.bool_], shrinkage: float) -> npt.NDArray[np.float64]:
-    """(N, N) similarity of all items, themselves included, from who had what; 0 where an item has no users."""
-    shared_NN = incidence_UN.T.astype(np.float64) @ incidence_UN.astype(np.float64)
-    users_N = np.diag(shared_NN)
-    base_NN = np.sqrt(np.outer(users_N, users_N)) + shrinkage
+def similarities_reference(
+    weights_UN: npt.NDArray[np.float64], norms_N: npt.NDArray[np.float64], shrinkage: float, *, jaccard: bool = False
+) -> npt.NDArray[np.float64]:
+    """(N, N) similarity of all items, themselves included, from each item's weight for each user; 0 over 0 is 0."""
+    shared_NN = weights_UN.T @ weights_UN
+    if jaccard:
+        base_NN = norms_N[:, None] + norms_N - shared_NN + shrinkage
+    else:
+        base_NN = np.sqrt(np.outer(norms_N, norms_N)) + shrinkage
     return np.divide(shared_NN, base_NN, out=np.zeros_like(shared_NN), where=base_NN > 0)
 
 

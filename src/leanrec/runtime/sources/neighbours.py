@@ -21,9 +21,10 @@ __all__ = ["NeighbourSource"]
 class NeighbourSource(Source):
     """score(j) = sum over the last `window` events i of the history of weight(age of i) * similarity(i, j).
 
-    neighbours: N rows of int32 item rows, by falling similarity, never the item itself. similarities: (T,) float32,
-    positive, beside them. selves_N: (N,) float32, the similarity of an item to itself, which brings back items that
-    may be repeated; 0 for items nobody had. half_life: events after which an event counts half; None for all alike.
+    neighbours: N rows of int32 item rows, never the item itself. similarities: (T,) float32 beside them, below 0 too
+    where they are the weights of a linear model; an item whose score is not above 0 is not answered. selves_N: (N,)
+    float32, the similarity of an item to itself, which brings back items that may be repeated; 0 for items nobody had.
+    half_life: events after which an event counts half; None for all alike.
     """
 
     kind: ClassVar[str] = "neighbours"
@@ -107,8 +108,8 @@ def _check(
         raise ValueError("offsets do not cover the neighbours")
     if len(items) and not (items.min() >= 0 and items.max() < len(selves_N)):
         raise ValueError("a neighbour is no item")
-    if not (similarities > 0).all() or not (selves_N >= 0).all() or not np.isfinite(similarities).all():
-        raise ValueError("a similarity is not a positive number")
+    if not (selves_N >= 0).all() or not np.isfinite(similarities).all() or not np.isfinite(selves_N).all():
+        raise ValueError("a similarity is not a number")
     if type(window) is not int or not 0 < window <= 1 << 20:
         raise ValueError(f"window {window!r}")
     if half_life is not None and not half_life > 0:
