@@ -144,7 +144,7 @@ def _arrays(table: Encoded) -> dict[str, npt.NDArray[Any]]:
     arrays: dict[str, npt.NDArray[Any]] = {
         "numbers": table.numbers_BF,
         "categories": table.categories_BF,
-        "moments": table.moments_BM,
+        "moments": np.ascontiguousarray(table.moments_BM).view(np.int64),  # NaN is meant here, and a bundle has none
     }
     for place, one in enumerate(table.lists):
         arrays[f"list.{place}.values"], arrays[f"list.{place}.offsets"] = one.values, one.offsets
@@ -154,7 +154,7 @@ def _arrays(table: Encoded) -> dict[str, npt.NDArray[Any]]:
 def _stored(space: FeatureSpace, side: SideName, arrays: Mapping[str, npt.NDArray[Any]]) -> Encoded:
     """ValueError unless the arrays are fields of that side of the space."""
     features = space.features[side]
-    numbers, categories, moments = arrays["numbers"], arrays["categories"], arrays["moments"]
+    numbers, categories, moments = arrays["numbers"], arrays["categories"], arrays["moments"].view(np.float64)
     sizes = np.array([size for f in features for _, size in f.categories], np.int64)
     list_sizes = [size for f in features for _, size in f.lists]
     widths = (sum(len(f.numbers) for f in features), len(sizes), sum(f.moments for f in features))
