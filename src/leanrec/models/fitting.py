@@ -19,12 +19,14 @@ from leanrec.data.dataset import Dataset
 from leanrec.evaluation.evaluate import evaluate
 from leanrec.evaluation.metrics import parse_metric
 from leanrec.features.items import ItemAttributes
+from leanrec.features.texts import item_texts
 from leanrec.index.exact import ExactIndex
 from leanrec.models.base import FitOptions
 from leanrec.models.popular import popular_fallback
 from leanrec.nn.compiling import compile_network
 from leanrec.nn.tables import make_table
 from leanrec.nn.tables.base import Table
+from leanrec.nn.text import Catalogue, ItemText, make_item_text
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
 from leanrec.training.augment import ContrastiveOptions
@@ -60,7 +62,7 @@ class Fitting:
     def run(self, tracker: Tracker) -> Recommender:
         progress = self._stored() or Progress(stage="pretrain", fingerprint=self.fingerprint)
         if progress.stage in ("pretrain", "search"):
-            with closing(self._task()) as task:
+            with closing(self._task(refit=False)) as task:
                 progress = self._search(task, self._pretrain(task, progress, tracker), tracker)
                 if not self.options.refit:
                     return self.recommender(task, progress)
@@ -69,7 +71,7 @@ class Fitting:
                 best_score=progress.best_score, scores=progress.scores, seconds=progress.seconds,
                 fingerprint=self.fingerprint,
             )  # fmt: skip
-        with closing(self._task()) as task:
+        with closing(self._task(refit=True)) as task:
             say(f"{self.name}: again on train + validation for {progress.best_epoch} epochs")
             progress = self._pretrain(task, progress, tracker)
             schedule = Schedule(epochs=progress.best_epoch, patience=0, save_every=self.options.save_every)
@@ -153,7 +155,7 @@ class Fitting:
             say(f"{self.name}: resuming {progress.stage} at epoch {progress.epoch + 1}, step {progress.step + 1}")
         return trainer
 
-    def _task(self) -> NextItem:
+    def _task(self, *, refit: bool) -> NextItem:
         """A fresh network and table; both depend on the seed alone."""
         config, seed, items = self.config, self.options.seed, len(self.data.items)
         assert config.warmup is not None and config.epochs is not None and config.ema is not None
@@ -184,7 +186,23 @@ class Fitting:
             make_objective(config.objective, config.objective_options, items, config.negatives),
             options,
             self.workers,
+            self._texts(refit),
         )
+
+    def _texts(self, refit: bool) -> ItemText | None:
+        """What makes item vectors of texts, where asked for."""
+        config, attributes = self.config, self.data.attributes
+        if config.text == "none":
+            return None
+        if attributes is None:
+            raise InputError(
+                f"{self.name}: text={config.text} needs titles: prepare {self.data.name} with --items FILE"
+            )
+        if self.options.distributed:
+            raise InputError(f"{self.name} with text={config.text} trains in one process: leave --workers out")
+        counts_N = np.bincount(self.data.train(refit).values, minlength=len(self.data.items))
+        texts = item_texts(attributes, config.text_options.get("template"))
+        return make_item_text(config.text, config.text_options, Catalogue(texts=texts, counts_N=counts_N), config.dim)
 
     def recommender(self, task: NextItem, progress: Progress) -> Recommender:
         """The task as it stands, ready to answer; its arrays are views of the task's."""

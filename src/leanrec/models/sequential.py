@@ -82,6 +82,11 @@ class SequenceConfig(WorkersConfig, frozen=True, kw_only=True):
     table: str = "dense"
     """Kind of the item table, see nn.tables."""
     table_options: dict[str, Any] = msgspec.field(default_factory=dict)
+    text: str = "none"
+    """How the texts of items (title, categories, description) enter their vectors: `gate` mixes id and text, `align`
+    pulls ids towards texts, `alone` has no ids, `none` has no texts; see nn.text."""
+    text_options: dict[str, Any] = msgspec.field(default_factory=dict)
+    """`encoder` and what else the way of using texts can be told."""
     objective_options: dict[str, Any] = msgspec.field(default_factory=dict)
     negative_options: dict[str, Any] = msgspec.field(default_factory=dict)
     contrastive_options: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -174,7 +179,7 @@ class SequenceModel(Model[C]):
 
 def _average_pays(config: SequenceConfig, items: int) -> float:
     """An average doubles the memory of the table's values."""
-    return 0.998 if config.table == "dense" and items * config.dim <= 100_000_000 else 0.0
+    return 0.998 if config.table in ("dense", "none") and items * config.dim <= 100_000_000 else 0.0
 
 
 def _targets_a_user(data: Dataset) -> int:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from leanrec.core.errors import ConfigError
 from leanrec.nn.packing import Packed
 from leanrec.nn.tables.base import Table
+from leanrec.nn.text.base import ItemText
 from leanrec.training.augment import contrast
 from leanrec.training.averaging import WeightAverage
 from leanrec.training.loader import Batch
@@ -61,17 +62,22 @@ class NextItem:
     """A network over item vectors, the table those come from, an objective, and the optimisers of both.
 
     Dense weights are updated by AdamW, table rows by the table's own optimiser at the same learning rate. workers:
-    those who share every step; the table is one that they placed.
+    those who share every step; the table is one that they placed. texts: what makes item vectors of the table's rows,
+    trained as a part of the network; None takes the rows as they are.
     """
 
     def __init__(
-        self, net: nn.Module, table: Table, objective: Objective, options: StepOptions, workers: Workers | None = None
-    ) -> None:
+        self, net: nn.Module, table: Table, objective: Objective, options: StepOptions, workers: Workers | None = None,
+        texts: ItemText | None = None,
+    ) -> None:  # fmt: skip
+        if texts is not None:
+            net.add_module("texts", texts)
         self.net, self.table, self.objective, self.options = net.to(options.device), table, objective, options
+        self.texts = texts
         self.workers = workers or Solo()
         self._forward = self.workers.wrap(self.net)
         self._adam = torch.optim.AdamW(
-            net.parameters(),
+            _groups(net, texts),
             lr=options.lr,
             betas=(0.9, 0.98),
             weight_decay=options.weight_decay,
@@ -103,14 +109,16 @@ class NextItem:
         total = 0.0
         if batch.views is not None:
             with self.workers.accumulating(True):
-                loss = self.options.contrastive * self._contrast(batch.views, leaf, places[3])
+                loss = self.options.contrastive * self._contrast(batch.views, self._scale(leaf, rows), places[3])
                 self._backward(loss)
             total += float(loss.detach())
         parts = list(self._parts(batch, places))
         for at, (part, inputs_RL, targets_T) in enumerate(parts, start=1):
             with self.workers.accumulating(at < len(parts)):
                 share = weight * len(part.targets_T) / len(batch.targets_T)
-                loss = self._loss(part, leaf, inputs_RL, targets_T, places[2]) * share
+                loss = self._loss(part, self._scale(leaf, rows), inputs_RL, targets_T, places[2]) * share
+                if self.texts is not None and (more := self.texts.penalty(leaf, self._rows(rows))) is not None:
+                    loss = loss + more * share
                 self._backward(loss)
             total += float(loss.detach())
         mean = self.workers.mean(total)
@@ -149,7 +157,6 @@ class NextItem:
 
     @staged("loss")
     def _loss(self, part: Batch, leaf: Tensor, inputs_RL: Tensor, targets_T: Tensor, negatives_n: Tensor) -> Tensor:
-        leaf = self._scale(leaf)
         with torch.autocast(self.options.device, self._cast, enabled=self._cast is not None):
             hidden_TD = self._hidden(part, leaf, inputs_RL)
             expected_n = self._to(torch.from_numpy(part.log_expected_n))
@@ -158,12 +165,19 @@ class NextItem:
 
     def _contrast(self, views: Batch, leaf: Tensor, inputs_RL: Tensor) -> Tensor:
         with torch.autocast(self.options.device, self._cast, enabled=self._cast is not None):
-            return contrast(self._hidden(views, self._scale(leaf), inputs_RL), self.options.temperature)
+            return contrast(self._hidden(views, leaf, inputs_RL), self.options.temperature)
 
-    def _scale(self, leaf: Tensor) -> Tensor:
+    def _scale(self, leaf: Tensor, rows: Rows | None) -> Tensor:
         """The leaf where the network is, its rows as scores see them."""
         leaf = self._to(leaf)
+        if self.texts is not None:
+            leaf = self.texts(leaf, self._rows(rows), self.steps)
         return F.normalize(leaf, dim=1) if self.objective.cosine else leaf
+
+    def _rows(self, rows: Rows | None) -> Tensor:
+        """The numbers of the leaf's rows."""
+        numbers = np.arange(self.table.num_rows) if rows is None else rows.astype(np.int64)
+        return self._to(torch.from_numpy(numbers))
 
     @staged("forward")
     def _hidden(self, part: Batch, leaf: Tensor, inputs_RL: Tensor) -> Tensor:
@@ -184,7 +198,8 @@ class NextItem:
         """One optimiser step on network and rows with the gradients at hand."""
         options = self.options
         self.lr = lr = rate_at(options.schedule, options.lr, options.warmup, options.total_steps, self.steps)
-        self._adam.param_groups[0]["lr"] = lr
+        for group in self._adam.param_groups:
+            group["lr"] = lr * group["share"]
         assert leaf.grad is not None
         scale = self._scaler.get_scale() if self._scaler.is_enabled() else 1.0
         moved(6 * leaf.nbytes)  # values and two moments, read and written
@@ -221,6 +236,10 @@ class NextItem:
     def _to(self, tensor: Tensor) -> Tensor:
         return tensor if self.options.device == "cpu" else tensor.to(self.options.device, non_blocking=True)
 
+    def _parameters(self) -> list[nn.Parameter]:
+        """In the order of the optimiser's state."""
+        return [parameter for group in self._adam.param_groups for parameter in group["params"]]
+
     def _dense(self) -> dict[str, npt.NDArray[np.float32]]:
         values = self.net.state_dict(keep_vars=True).items()
         return {name: self.workers.whole(value, value.detach()) for name, value in values}
@@ -245,7 +264,21 @@ class NextItem:
             items_ND = self.table.weight()
         else:
             items_ND = self.workers.join(self._average.table(self.workers.resident(self.table), self.steps))
+        if self.texts is not None:
+            items_ND = self._with_texts(self.texts, items_ND)
         return _unit_rows(items_ND) if self.objective.cosine else items_ND
+
+    @torch.no_grad()
+    def _with_texts(self, texts: ItemText, items_ND: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(N, D) a copy: the vectors that `texts`, with weights averaged if asked for, makes of all rows."""
+        arrays = _under(self._dense() if self._average is None else self._average.dense(), "texts.")
+        weights = {name: self._to(torch.from_numpy(array)) for name, array in arrays.items()}
+        texts.eval()
+        given = (self._to(torch.from_numpy(np.array(items_ND))), self._rows(None), self.steps)
+        vectors_ND = torch.func.functional_call(texts, weights, given)
+        texts.train()
+        made: npt.NDArray[np.float32] = vectors_ND.float().cpu().numpy()
+        return made
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Everything an exact resume needs."""
@@ -253,7 +286,7 @@ class NextItem:
         state: dict[str, npt.NDArray[Any]] = {"steps": np.asarray([self.steps], np.int64)}
         state |= {f"net.{name}": array for name, array in self._dense().items()}
         state |= {f"table.{name}": array for name, array in self.table.state().items()}
-        parameters = self._adam.param_groups[0]["params"]
+        parameters = self._parameters()
         for index, moments in self._adam.state_dict()["state"].items():
             for name, value in moments.items():
                 state[f"adam.{index}.{name}"] = self.workers.whole(parameters[index], value)
@@ -289,7 +322,7 @@ class NextItem:
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in _under(state, "adam.").items():
             index, name = key.split(".")
-            parameter = self._adam.param_groups[0]["params"][int(index)]
+            parameter = self._parameters()[int(index)]
             moments.setdefault(int(index), {})[name] = self.workers.place(parameter, value)
         self._adam.load_state_dict({**self._adam.state_dict(), "state": moments})
         if self._average is not None:
@@ -305,6 +338,15 @@ class NextItem:
 
 def _under(state: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
     return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
+
+
+def _groups(net: nn.Module, texts: ItemText | None) -> list[dict[str, Any]]:
+    """What AdamW learns at the rate of the step, and what at a share of it."""
+    slow = [] if texts is None else texts.slow()
+    apart = {id(parameter) for parameter in slow}
+    usual = [parameter for parameter in net.parameters() if id(parameter) not in apart and parameter.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": usual, "share": 1.0}]
+    return groups if texts is None or not slow else [*groups, {"params": slow, "share": texts.slow_rate}]
 
 
 def _unit_rows(items_ND: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

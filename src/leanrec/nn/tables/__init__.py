@@ -33,6 +33,7 @@ TABLES: Registry[Table] = Registry(
         "product-quantised": Entry(
             "leanrec.nn.tables.product_quantised:ProductQuantisedTable", "codes of a few bytes an item", "train"
         ),
+        "none": Entry("leanrec.nn.tables.none:NoTable", "zeros, where item vectors come from elsewhere", "train"),
     },
 )
 
