@@ -21,8 +21,8 @@ from leanrec.core.errors import LeanrecError
 __all__ = ["VERBS", "main", "run"]
 
 VERBS = (
-    "quickstart", "prepare", "train", "tune", "evaluate", "recommend", "compress", "verify", "serve", "audit", "models",
-    "doctor",
+    "quickstart", "prepare", "train", "tune", "evaluate", "recommend", "compress", "verify", "serve", "audit", "import",
+    "models", "doctor",
 )  # fmt: skip
 
 _WRONG_PATH = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
@@ -35,8 +35,10 @@ app = App(
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )
+_ELSEWHERE = {"import": "importing:import_"}
+"""Where a verb lives that Python has another use for."""
 for _number, _verb in enumerate(VERBS):
-    app.command(f"leanrec.cli.{_verb}:{_verb}", name=_verb, sort_key=_number)
+    app.command(f"leanrec.cli.{_ELSEWHERE.get(_verb, f'{_verb}:{_verb}')}", name=_verb, sort_key=_number)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
