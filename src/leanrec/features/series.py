@@ -28,10 +28,10 @@ _UNITS = ((1e11, 1e3), (1e14, 1e6), (1e17, 1e9))
 
 
 class Column:
-    """A column of one frame."""
+    """A column of one frame. listed: the lists of a column that holds them in some rows only, null in the others."""
 
-    def __init__(self, series: pl.Series) -> None:
-        self.series = series
+    def __init__(self, series: pl.Series, listed: pl.Series | None = None) -> None:
+        self.series, self._listed = series, listed
 
     @classmethod
     def absent(cls, count: int) -> Self:
@@ -40,19 +40,13 @@ class Column:
 
     @classmethod
     def of_values(cls, values: Sequence[Any]) -> Self:
-        """What requests say, of any types: alike where a column of a frame would be alike."""
+        """What requests say, of any types: each value means what it would alone, and in a column of its own type."""
         plain = [_plain(value) for value in values]
-        kinds = {type(value) for value in plain if value is not None}
-        if kinds == {bool}:
-            return cls(pl.Series(plain, dtype=pl.Boolean))
-        if kinds == {int} and all(v is None or abs(v) < _INT64 for v in plain):
-            return cls(pl.Series(plain, dtype=pl.Int64))
-        if kinds <= {int, float}:
-            return cls(pl.Series([None if v is None else _as_float(v) for v in plain], dtype=pl.Float64))
-        if list in kinds:
-            texts = [None if v is None else [_text(w) for w in (v if isinstance(v, list) else [v])] for v in plain]
-            return cls(pl.Series(texts, dtype=pl.List(pl.String)))
-        return cls(pl.Series([None if v is None else _text(v) for v in plain], dtype=pl.String))
+        if not any(isinstance(value, list) for value in plain):
+            return cls(_series(plain))
+        lists = [[_text(one) for one in value] if isinstance(value, list) else None for value in plain]
+        scalars = _series([None if isinstance(value, list) else value for value in plain])
+        return cls(scalars, pl.Series(lists, dtype=pl.List(pl.String)))
 
     def __len__(self) -> int:
         return len(self.series)
@@ -62,7 +56,7 @@ class Column:
         dtype = self.series.dtype
         series = self.series
         if isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
-            series = series.cast(pl.String).str.strip_chars()
+            series = series.cast(pl.String).str.strip_chars().replace({"true": "1", "false": "0"})
         elif not (dtype.is_numeric() or isinstance(dtype, pl.Boolean)):
             return np.full(len(series), np.nan)
         found = series.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy().astype(np.float64)
@@ -105,6 +99,8 @@ class Column:
             series = series.arr.to_list()
         elif not isinstance(dtype, pl.List):
             series = _texts(series).str.split(separator)
+        if self._listed is not None:
+            series = pl.select(pl.coalesce(self._listed, series)).to_series()
         lengths = series.list.len().fill_null(0).to_numpy().astype(np.int64)
         flat = series.filter(pl.Series(lengths > 0)).explode()
         hashes, present = _hashed(_texts(flat))
@@ -118,6 +114,18 @@ class Column:
         lengths = self.series.list.len().fill_null(0).to_numpy().astype(np.int64)
         flat = self.series.filter(pl.Series(lengths > 0)).explode().cast(pl.Int32, strict=False).fill_null(-1)
         return Jagged.from_lengths(flat.to_numpy(), lengths)
+
+
+def _series(plain: list[Any]) -> pl.Series:
+    """A column of the type that all values have, else of text, in which each keeps its meaning."""
+    kinds = {type(value) for value in plain if value is not None}
+    if kinds == {bool}:
+        return pl.Series(plain, dtype=pl.Boolean)
+    if kinds == {int} and all(value is None or abs(value) < _INT64 for value in plain):
+        return pl.Series(plain, dtype=pl.Int64)
+    if kinds <= {int, float} and all(not isinstance(value, int) or abs(value) < _EXACT_FLOAT for value in plain):
+        return pl.Series([None if value is None else float(value) for value in plain], dtype=pl.Float64)
+    return pl.Series([None if value is None else _text(value) for value in plain], dtype=pl.String)
 
 
 def _texts(series: pl.Series) -> pl.Series:
@@ -177,10 +185,3 @@ def _text(value: bool | int | float | str) -> str:
     if isinstance(value, int):
         return str(value).lower()
     return _texts(pl.Series([value], dtype=pl.Float64))[0] or ""
-
-
-def _as_float(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return float("nan")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from leanrec.data.examples.base import Examples
+    from leanrec.features.series import Column
 
 __all__ = ["SIDES", "FeatureConfig", "FeatureSpace", "SideName"]
 
@@ -109,16 +110,28 @@ class FeatureSpace:
 
     def transform(self, frame: pl.DataFrame) -> FeatureBatch:
         """(B rows) of a frame."""
+        from leanrec.features.series import Column
+
         history = None
         if self.history:
-            items = self._column(frame, _HISTORY).rows().last(self.history)
+            lists = Column(frame[_HISTORY]).rows() if _HISTORY in frame.columns else Jagged.empty(len(frame))
+            items = lists.last(self.history)
             history = Jagged(self.item_codes(items.values), items.offsets)
         return self.join(self.encode(frame), history)
 
     def encode(self, frame: pl.DataFrame, sides: Sequence[SideName] = SIDES) -> Encoded:
         """(B rows) the fields of some sides, one after the other."""
-        parts = [f.encode(self._column(frame, f.column)) for side in sides for f in self.features[side]]
-        return Encoded.beside(parts, len(frame))
+        from leanrec.features.series import Column
+
+        return self.encode_columns({name: Column(frame[name]) for name in frame.columns}, len(frame), sides)
+
+    def encode_columns(self, columns: Mapping[str, Column], count: int, sides: Sequence[SideName] = SIDES) -> Encoded:
+        """`encode` for `count` rows of columns."""
+        from leanrec.features.series import Column
+
+        features = [feature for side in sides for feature in self.features[side]]
+        parts = [f.encode(columns[f.column] if f.column in columns else Column.absent(count)) for f in features]
+        return Encoded.beside(parts, count)
 
     def join(self, encoded: Encoded, history: Jagged | None) -> FeatureBatch:
         """The fields of all three sides, with ages and crosses. history: (B) rows of item codes."""
@@ -167,11 +180,6 @@ class FeatureSpace:
         except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
             raise BundleError(f"the features of the bundle are broken ({error}): make it again") from error
         return made
-
-    def _column(self, frame: pl.DataFrame, name: str) -> Any:
-        from leanrec.features.series import Column
-
-        return Column(frame[name]) if name in frame.columns else Column.absent(len(frame))
 
 
 def _choose(examples: Examples, config: FeatureConfig) -> dict[str, str]:

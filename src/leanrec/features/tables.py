@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -71,12 +71,15 @@ class FeatureTables:
         return Jagged(self.item_codes[newest.values], newest.offsets)
 
     def _context(self, queries: Queries) -> Encoded:
-        """(B rows) the context's fields; a frame is made only of what a request says and the space reads."""
+        """(B rows) the context's fields; Polars is asked only for what a request says and the space reads."""
         read = {feature.column for feature in self.space.features["context"]}
         said = {column: values for column, values in (queries.context or {}).items() if column in read}
         if not said:
             return self.unsaid.take(np.zeros(len(queries), np.int64))
-        return self.space.encode(_frame(said), ("context",))
+        from leanrec.features.series import Column
+
+        columns = {column: Column.of_values(values) for column, values in said.items()}
+        return self.space.encode_columns(columns, len(queries), ("context",))
 
     def config(self) -> dict[str, Any]:
         """Plain values for the manifest."""
@@ -130,14 +133,6 @@ def _unknown(space: FeatureSpace, side: SideName) -> Encoded:
     import polars as pl
 
     return space.encode(pl.DataFrame({"": [None]}), (side,))
-
-
-def _frame(said: Mapping[str, Sequence[Any]]) -> Any:
-    import polars as pl
-
-    from leanrec.features.series import Column
-
-    return pl.DataFrame([Column.of_values(values).series.alias(column) for column, values in said.items()])
 
 
 def _arrays(table: Encoded) -> dict[str, npt.NDArray[Any]]:
