@@ -81,7 +81,7 @@ class ClickTask:
             logits_BT = self.network(leaf_UE, coded)
         loss = self._loss(logits_BT, rows)
         self._dense.zero_grad(set_to_none=True)
-        (loss + self._gate_penalty()).backward()
+        (loss + self._gate_penalty()).backward()  # type: ignore[no-untyped-call]
         value = float(loss.detach())
         if not math.isfinite(value):
             raise LeanrecError(f"the loss is {value} after {self._steps} steps: lower lr ({self.options.lr:g})")

@@ -28,8 +28,8 @@ class Experts(Block):
     def forward(self, *inputs: Tensor) -> Tensor:
         (hidden,) = inputs
         experts, tasks = self._sizes
-        found_BEH = torch.relu(self.expert(hidden)).unflatten(1, (experts, -1))
-        mixed_BTE = torch.softmax(self.gate(hidden).unflatten(1, (tasks, experts)), dim=2)
+        found_BEH = torch.relu(self.expert(hidden)).view(len(hidden), experts, -1)
+        mixed_BTE = torch.softmax(self.gate(hidden).view(-1, tasks, experts), dim=2)
         return torch.einsum("bte,beh,th->bt", mixed_BTE, found_BEH, self.tower.weight) + self.tower.bias
 
 

@@ -38,12 +38,8 @@ class ScoringSource(Source):
         self, name: str, num_items: int, tables: FeatureTables, engine: ScoringEngine, calibrator: Calibrator,
         *, task: int = 0,
     ) -> None:  # fmt: skip
-        self.name, self.num_items = name, num_items
+        self.name, self.num_items, self.num_users = name, num_items, tables.num_users
         self.tables, self.engine, self.calibrator, self.task = tables, engine, calibrator, task
-
-    @property
-    def num_users(self) -> int:
-        return self.tables.num_users
 
     def search(self, queries: Queries) -> Hits:
         hits = Hits.none(len(queries), queries.k)
