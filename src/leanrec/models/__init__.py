@@ -13,10 +13,12 @@ MODELS: Registry[Model[Any]] = Registry(
         "popular": Entry("leanrec.models.popular:Popular", "most interactions of all time"),
         "popular-recent": Entry("leanrec.models.popular:PopularRecent", "most interactions of the last days"),
         "item-knn": Entry("leanrec.models.item_knn:ItemKNN", "items that share users with the history"),
+        "user-knn": Entry("leanrec.models.user_knn:UserKNN", "what the users most like the history had"),
         "bpr-mf": Entry("leanrec.models.bpr_mf:BPRMF", "factors by pairwise ranking", "train"),
         "simplex": Entry("leanrec.models.simplex:SimpleX", "cosines with many negatives, users as histories", "train"),
         "lightgcn": Entry("leanrec.models.lightgcn:LightGCN", "vectors averaged over the graph", "train"),
         "ultragcn": Entry("leanrec.models.ultragcn:UltraGCN", "graph convolution as weights of a loss", "train"),
+        "mf": Entry("leanrec.models.mf:MF", "factors and biases of explicit ratings, ranked by predicted rating"),
         "als": Entry("leanrec.models.als:ALS", "factors of implicit feedback by alternating least squares"),
         "sasrec": Entry("leanrec.models.sasrec:SASRec", "causal transformer over the history", "train"),
         "esasrec": Entry("leanrec.models.esasrec:ESASRec", "LiGR transformer with sampled softmax", "train"),
@@ -27,6 +29,9 @@ MODELS: Registry[Model[Any]] = Registry(
         "hstu": Entry("leanrec.models.hstu:HSTU", "pointwise attention with relative position and time", "train"),
         "text-encoder": Entry(
             "leanrec.models.text_encoder:TextEncoder", "items as a language model reads them, new ones too", "text"
+        ),
+        "two-tower": Entry(
+            "leanrec.models.two_tower:TwoTower", "towers of users and items over ids, histories and attributes", "train"
         ),
         "hybrid": Entry("leanrec.models.hybrid:Hybrid", "several models merged, re-ranked, with fallbacks"),
         "linear": Entry("leanrec.models.linear:Linear", "squared error on the label, ridge"),

@@ -13,7 +13,7 @@ from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits, Queries
 from leanrec.features.batch import FeatureBatch, Layout
 
-__all__ = ["Engine", "Parts", "PersonalEngine", "QueryEncoder", "ScoringEngine", "Source", "TimedEngine"]
+__all__ = ["Engine", "Parts", "PersonalEngine", "QueryEncoder", "QueryEngine", "ScoringEngine", "Source", "TimedEngine"]
 
 Parts = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 """File stem in the bundle -> array name -> array."""
@@ -72,6 +72,21 @@ class PersonalEngine(Engine, Protocol):
 
     def encode_users(self, users_B: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """(B, D) the vectors of users that it knows."""
+
+
+@runtime_checkable
+class QueryEngine(Engine, Protocol):
+    """An Engine that looks at more of a query than its history, such as what is known of the user."""
+
+    @property
+    def num_users(self) -> int:
+        """U, the users that it has rows for; 0 when it keeps none."""
+
+    def answerable(self, queries: Queries) -> npt.NDArray[np.bool_]:
+        """(B,) whether there is anything to encode."""
+
+    def encode_queries(self, queries: Queries) -> npt.NDArray[np.float32]:
+        """(B, D) vectors of queries that are answerable."""
 
 
 class ScoringEngine(Protocol):

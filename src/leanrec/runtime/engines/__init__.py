@@ -12,6 +12,7 @@ ENGINES: Registry[Engine] = Registry(
         "transformer": Entry("leanrec.runtime.engines.transformer:TransformerEngine", "a transformer in Numba"),
         "gru": Entry("leanrec.runtime.engines.gru:GRUEngine", "gated recurrent units in Numba"),
         "caser": Entry("leanrec.runtime.engines.caser:CaserEngine", "convolutions over the last items in NumPy"),
+        "towers": Entry("leanrec.runtime.engines.towers:TowersEngine", "pooled history and user attributes in NumPy"),
         "hstu": Entry("leanrec.runtime.engines.hstu:HSTUEngine", "HSTU in Numba"),
     },
 )

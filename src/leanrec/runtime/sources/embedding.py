@@ -13,7 +13,7 @@ from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits, Queries
 from leanrec.index import INDEXES, Index
 from leanrec.kernels.topk import canonical_scores
-from leanrec.runtime.base import Engine, Parts, PersonalEngine, Source, TimedEngine
+from leanrec.runtime.base import Engine, Parts, PersonalEngine, QueryEngine, Source, TimedEngine
 from leanrec.runtime.engines import ENGINES
 
 __all__ = ["EmbeddingSource"]
@@ -31,7 +31,7 @@ class EmbeddingSource(Source):
         self.name, self.engine, self.index = name, engine, index
         self.num_items = len(index.items_ND)
         self.timed = isinstance(engine, TimedEngine)
-        self.num_users = engine.num_users if isinstance(engine, PersonalEngine) else 0
+        self.num_users = engine.num_users if isinstance(engine, PersonalEngine | QueryEngine) else 0
         self.personal = self.num_users > 0
 
     def search(self, queries: Queries) -> Hits:
@@ -49,6 +49,8 @@ class EmbeddingSource(Source):
 
     def _answerable(self, queries: Queries) -> npt.NDArray[np.bool_]:
         """(B,) whether anything is known to encode: a history, or a user with a vector."""
+        if isinstance(self.engine, QueryEngine):
+            return self.engine.answerable(queries)
         return (queries.histories.lengths > 0) | self._kept(queries)
 
     def _kept(self, queries: Queries) -> npt.NDArray[np.bool_]:
@@ -58,6 +60,8 @@ class EmbeddingSource(Source):
         return self.engine.knows(queries.users)
 
     def _encode(self, queries: Queries) -> npt.NDArray[np.float32]:
+        if isinstance(self.engine, QueryEngine):
+            return self.engine.encode_queries(queries)
         kept_B = self._kept(queries)
         if not kept_B.any() or queries.users is None or not isinstance(self.engine, PersonalEngine):
             return self._encode_histories(queries)

@@ -1,0 +1,197 @@
+"""One fit of two towers: features, search on validation, refit, and the Recommender of the result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import torch
+
+from leanrec.core.config import to_dict
+from leanrec.core.console import say
+from leanrec.core.errors import InputError
+from leanrec.data.dataset import Dataset
+from leanrec.data.examples.events import examples_of
+from leanrec.evaluation.evaluate import evaluate
+from leanrec.evaluation.metrics import parse_metric
+from leanrec.features.items import ItemAttributes
+from leanrec.features.space import FeatureSpace, SideName
+from leanrec.index.exact import ExactIndex
+from leanrec.models.base import FitOptions
+from leanrec.models.popular import popular_fallback
+from leanrec.nn.tables import make_table
+from leanrec.nn.towers import Fields, Towers
+from leanrec.runtime.engines.towers import TowersEngine, TowersShape
+from leanrec.runtime.recommender import Recommender
+from leanrec.runtime.sources.embedding import EmbeddingSource
+from leanrec.training.checkpoints import Progress, load_checkpoint
+from leanrec.training.objectives import make_objective
+from leanrec.training.towers import TowerLoader, TowerTask
+from leanrec.training.tracking import Tracker
+from leanrec.training.trainer import Schedule, Trainer
+
+if TYPE_CHECKING:
+    from leanrec.models.two_tower import TwoTowerConfig
+
+__all__ = ["DEFAULTS_VERSION", "TowerFitting"]
+
+DEFAULTS_VERSION = 1
+
+
+class TowerFitting:
+    """The number of epochs from validation, then, when asked or when validation was drawn from train, the refit."""
+
+    def __init__(self, name: str, config: TwoTowerConfig, data: Dataset, options: FitOptions) -> None:
+        self.name, self.config, self.data, self.options = name, config, data, options
+        self.refit = options.refit or data.protocol.drawn_valid
+        text = json.dumps([name, to_dict(config), options.seed, self.refit, data.fingerprint], sort_keys=True)
+        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
+        self.folder = options.run / "checkpoints" if options.run else None
+        self.attributes = None if data.attributes is None else ItemAttributes.from_frame(data.attributes)
+        self.examples = examples_of(data, negatives=0, history=0)
+        self.space = self._features()
+
+    def run(self, tracker: Tracker) -> Recommender:
+        progress = self._stored() or Progress(stage="search", fingerprint=self.fingerprint)
+        config, limit = self.config, self.options.time_limit
+        assert config.epochs is not None and config.patience is not None, "resolved"
+        if progress.stage == "search":
+            deadline = None if limit is None else time.monotonic() + limit / (2 if self.refit else 1)
+            schedule = Schedule(
+                epochs=config.epochs, patience=config.patience, save_every=self.options.save_every, deadline=deadline
+            )
+            task = self._task()
+            progress = self._train(task, schedule, progress, tracker, refit=False)
+            if not self.refit:
+                return self.recommender(task, progress)
+            progress = Progress(
+                stage="refit", best_epoch=progress.best_epoch or progress.epoch, best_score=progress.best_score,
+                scores=progress.scores, seconds=progress.seconds, fingerprint=self.fingerprint,
+            )  # fmt: skip
+        say(f"{self.name}: again on train + validation for {progress.best_epoch} epochs")
+        task = self._task()
+        schedule = Schedule(epochs=progress.best_epoch, patience=0, save_every=self.options.save_every)
+        return self.recommender(task, self._train(task, schedule, progress, tracker, refit=True))
+
+    def _features(self) -> FeatureSpace:
+        """Learnt from the attributes of users and items alone: ids have vectors of their own."""
+        own = self.config.features
+        left_out = {
+            column: "ignore"
+            for column, side in self.examples.sides.items()
+            if side == "context" or column in ("user_id", "item_id")
+        }
+        asked = msgspec.structs.replace(own, columns={**own.columns, **left_out}, history=0)
+        return FeatureSpace.fit(self.examples, asked)
+
+    def _stored(self) -> Progress | None:
+        """Where an interrupted run stands, when resuming; a checkpoint of another run is refused."""
+        if not self.options.resume or self.folder is None or not (self.folder / "last.safetensors").exists():
+            return None
+        progress = load_checkpoint(self.folder / "last.safetensors")[1]
+        if progress.fingerprint != self.fingerprint:
+            raise InputError(
+                f"{self.folder} belongs to a run with another configuration, seed or data set: "
+                "use those again, or another --out"
+            )
+        return progress
+
+    def _fields(self, side: SideName) -> Fields | None:
+        features = self.space.features[side]
+        frame = self.examples.entities(side)
+        if not features or frame is None:
+            return None
+        sizes = [size for feature in features for _, size in feature.categories]
+        list_sizes = [size for feature in features for _, size in feature.lists]
+        return Fields(self.space.encode(frame, (side,)), sizes, list_sizes, self.config.dim)
+
+    def _task(self) -> TowerTask:
+        """Fresh towers and table; both depend on the seed alone."""
+        config, seed, items = self.config, self.options.seed, len(self.data.items)
+        assert config.hidden is not None, "resolved"
+        torch.manual_seed(seed)
+        of_items, of_users = self._fields("item"), self._fields("user")
+        net = Towers(
+            config.dim, config.hidden, config.dropout, pooling=config.pooling, window=config.window, items=of_items,
+            users=of_users,
+        )  # fmt: skip
+        return TowerTask(
+            net, make_table("dense", items, config.dim, seed=seed),
+            make_objective("sampled-softmax", {}, items, config.negatives),
+            lr=config.lr, weight_decay=config.weight_decay, lost=config.lost_ids if of_items else 0.0,
+            bare=config.bare_users if of_users else 0.0, seed=seed,
+        )  # fmt: skip
+
+    def _train(
+        self, task: TowerTask, schedule: Schedule, progress: Progress, tracker: Tracker, *, refit: bool
+    ) -> Progress:
+        config, data, options = self.config, self.data, self.options
+        assert config.horizon is not None, "resolved"
+        metric = parse_metric(options.metric)
+        loader = TowerLoader(
+            data.train(refit), batch=config.batch, window=config.window, most=config.events,
+            negatives=config.negatives, negatives_from=config.negatives_from, negative_options=config.negative_options,
+            num_items=len(data.items), horizon=config.horizon, ordered=data.protocol.ordered,
+            first=task.net.user_fields is not None, seed=options.seed,
+        )  # fmt: skip
+
+        def validate() -> float:
+            result = evaluate(self.recommender(task, trainer.progress), data, on="valid", k=(metric.k,), users="tune")
+            score = result.rows[0].metrics[str(metric)]
+            if options.on_score is not None:
+                options.on_score(trainer.progress.epoch, score)
+            return score
+
+        def publish() -> None:
+            if options.run is not None:
+                self.recommender(task, trainer.progress).save(options.run / "bundle")
+
+        judged = not refit and len(data.cases("valid", users="tune")) > 0
+        trainer = Trainer(
+            task, loader, schedule, progress, validate=validate if judged else None, folder=self.folder,
+            tracker=tracker, on_best=publish,
+        )  # fmt: skip
+        if options.resume and trainer.resume():
+            say(f"{self.name}: resuming {progress.stage} at epoch {progress.epoch + 1}, step {progress.step + 1}")
+        return trainer.run()
+
+    def recommender(self, task: TowerTask, progress: Progress) -> Recommender:
+        """The task as it stands, ready to answer."""
+        data, refit = self.data, progress.stage == "refit"
+        items_ND = task.items(np.bincount(data.train(refit).values, minlength=len(data.items)) > 0)
+        engine = self._engine(task, items_ND)
+        return Recommender(
+            EmbeddingSource(self.name, engine, ExactIndex.build(items_ND)),
+            data.items,
+            users=data.users if engine.num_users else None,
+            repeats=data.protocol.repeats,
+            fallback=popular_fallback(data, refit=refit),
+            attributes=self.attributes,
+            card={
+                "model": self.name, "config": to_dict(self.config), "defaults": DEFAULTS_VERSION,
+                "seed": self.options.seed, "epochs": progress.epoch, "best_epoch": progress.best_epoch,
+                "validation": progress.scores, "refit": refit, "features": self._named(),
+            },
+            lineage={"dataset": data.fingerprint, "name": data.name},
+        )  # fmt: skip
+
+    def _engine(self, task: TowerTask, items_ND: Any) -> TowersEngine:
+        config, weights = self.config, task.weights()
+        assert config.hidden is not None, "resolved"
+        names = ["inner.weight", "inner.bias", "outer.weight", "outer.bias"]
+        tensors = {name: weights[f"user_tower.{name}"] for name in names}
+        if config.pooling == "attention":
+            tensors |= {name: weights[name] for name in ("look.weight", "look.bias", "weigh.weight", "ago_L")}
+        users_UD = task.users(len(self.data.users))
+        if users_UD is not None:
+            tensors["users"] = users_UD
+        shape = TowersShape(pooling=config.pooling, window=config.window, hidden=config.hidden)
+        return TowersEngine(shape, tensors, items_ND)
+
+    def _named(self) -> dict[str, list[str]]:
+        """The columns of each side that are looked at."""
+        return {side: [feature.column for feature in features] for side, features in self.space.features.items()}
