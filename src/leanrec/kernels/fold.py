@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 
+from leanrec.core.jagged import Jagged
 from leanrec.kernels.jit import jit_fast, jit_fast_inline
 
-__all__ = ["fold_mean", "fold_mean_reference", "fold_ridge", "fold_ridge_reference", "solve_positive"]
+__all__ = [
+    "fold_mean", "fold_mean_reference", "fold_ridge", "fold_ridge_reference", "fold_ridge_threaded", "solve_positive",
+]  # fmt: skip
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
+_PARTS = 32
+"""Shares of the rows that threads take, even in events."""
 
 
 @jit_fast
@@ -128,6 +134,26 @@ def fold_ridge(
             _by_items(rows_nD, diagonal_D, targets_n, out_BD[b])
         else:
             _by_dimensions(rows_nD, diagonal_D, targets_n, out_BD[b])
+
+
+def fold_ridge_threaded(
+    observed: Jagged, targets_T: F64, table_ND: F32, spectrum_D: F64, regularisation_B: F64, threads: int
+) -> F32:
+    """(B, D) `fold_ridge` of the rows of `observed`, by several threads; the result does not depend on them."""
+    result_BD = np.empty((len(observed), table_ND.shape[1]), np.float32)
+    edges = np.searchsorted(observed.offsets, np.linspace(0, observed.offsets[-1], _PARTS + 1))
+    edges[0], edges[-1] = 0, len(observed)
+
+    def part(ends: tuple[int, int]) -> None:
+        rows = slice(*ends)
+        fold_ridge(
+            observed.offsets[ends[0] : ends[1] + 1], observed.values, targets_T, table_ND, spectrum_D,
+            regularisation_B[rows], result_BD[rows],
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(part, itertools.pairwise(edges.tolist())))
+    return result_BD
 
 
 def fold_ridge_reference(

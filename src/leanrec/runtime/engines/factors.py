@@ -10,7 +10,8 @@ A history counts as its distinct items. Three ways to fold it in (`FactorsConfig
   eigenvectors of its Gram matrix, `spectrum` is the unobserved weight times its eigenvalues: there all but the
   history's own part is diagonal, and a solve costs n^2 D instead of D^3.
 - `ratings`: a history without ratings against rating factors: every item is taken as rated `liking` above what is
-  expected of it. The last two columns of the item table are the item's bias and 1; the last two of a user 1 and theirs.
+  expected of it. The last two columns of the item table are the item's bias and a constant, which makes a user's bias
+  one more coordinate of the ridge regression; the last two of a user are 1 and what the constant is multiplied with.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class FactorsConfig(Config, frozen=True, kw_only=True):
     liking: float = 0.0
     """ratings: how far above the expected rating every item of a bare history is taken to be."""
     mean: float = 0.0
-    """ratings: the mean rating, part of every score."""
+    """ratings: the mean rating over the constant: what the constant is multiplied with for a user without a bias."""
 
     def __post_init__(self) -> None:
         if self.fold != "mean" and not self.regularisation > 0:
