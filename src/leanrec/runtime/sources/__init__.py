@@ -15,6 +15,9 @@ SOURCES: Registry[Source] = Registry(
             "leanrec.runtime.sources.neighbours:NeighbourSource", "stored similarities of items, added up"
         ),
         "scorer": Entry("leanrec.runtime.sources.scorer:ScoringSource", "probabilities from features, item by item"),
+        "similar-users": Entry(
+            "leanrec.runtime.sources.similar_users:SimilarUsersSource", "what the users most like a history had"
+        ),
         "popular": Entry("leanrec.runtime.sources.popular:PopularSource", "the same items for everybody"),
         "chain": Entry("leanrec.runtime.sources.chain:ChainSource", "the first source that knows anything answers"),
         "hybrid": Entry("leanrec.runtime.sources.hybrid:HybridSource", "several sources merged and re-ranked"),
