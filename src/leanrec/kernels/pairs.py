@@ -1,4 +1,4 @@
-"""Pairs of what a user has and has not: drawing them, and the loss of Bayesian personalised ranking (arXiv:1205.2618)."""
+"""Pairs of an item that a user has and one they have not: drawing them, and their loss in BPR (arXiv:1205.2618)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def draw_others(offsets: I64, sorted_T: I32, users_B: I32, num_items: int, seed:
 
 @jit_fast
 def bpr_pairs(vectors_VD: F32, users_B: I64, items_B: I64, others_B: I64, decay: float, grad_VD: F32) -> float:
-    """Sum of -log sigmoid(u.i - u.j) + decay / 2 x (|u|^2 + |i|^2 + |j|^2); adds its gradients. Rows are places in V."""
+    """Sum of -log sigmoid(u.i - u.j); adds its gradients, and decay x u, i and j to them. Rows are places in V."""
     dim = vectors_VD.shape[1]
     small_weight = np.float32(decay)
     total = 0.0

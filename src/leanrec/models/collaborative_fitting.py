@@ -12,7 +12,7 @@ import numpy as np
 from leanrec.core.config import to_dict
 from leanrec.core.console import say
 from leanrec.core.errors import InputError
-from leanrec.data.cases import distinct
+from leanrec.data.cases import Cases, distinct
 from leanrec.data.dataset import Dataset
 from leanrec.evaluation.metrics import parse_metric, per_user
 from leanrec.features.items import ItemAttributes
@@ -30,12 +30,19 @@ from leanrec.training.trainer import Schedule, Trainer
 if TYPE_CHECKING:
     from leanrec.models.collaborative import CollaborativeConfig, CollaborativeModel
 
-__all__ = ["DEFAULTS_VERSION", "CollaborativeFitting"]
+__all__ = ["DEFAULTS_VERSION", "CollaborativeFitting", "judges"]
 
 DEFAULTS_VERSION = 1
 _JUDGES = 4000
 """Users that tune who are asked at each validation, evenly spread: all of a small data set, so that an epoch of a large
 one is not dwarfed by its validation."""
+
+
+def judges(data: Dataset) -> Cases:
+    """The users that validation asks about."""
+    cases = data.cases("valid", users="tune")
+    rows = np.unique(np.linspace(0, len(cases) - 1, _JUDGES).astype(np.int64)) if len(cases) else np.empty(0, np.int64)
+    return Cases(cases.users[rows], cases.histories.take(rows), cases.targets.take(rows))
 
 
 class CollaborativeFitting:
@@ -49,7 +56,7 @@ class CollaborativeFitting:
         text = json.dumps([self.name, to_dict(config), options.seed, self.refit, data.fingerprint], sort_keys=True)
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
         self.folder = options.run / "checkpoints" if options.run else None
-        self.cases = self._judges()
+        self.cases = judges(data)
         self.attributes = None if data.attributes is None else ItemAttributes.from_frame(data.attributes)
 
     def run(self, tracker: Tracker) -> Recommender:
@@ -76,11 +83,6 @@ class CollaborativeFitting:
         schedule = Schedule(epochs=progress.best_epoch, patience=0, save_every=self.options.save_every)
         return self.recommender(task, self._train(task, schedule, progress, tracker, refit=True))
 
-    def _judges(self) -> Any:
-        cases = self.data.cases("valid", users="tune")
-        judges = np.unique(np.linspace(0, len(cases) - 1, _JUDGES).astype(np.int64)) if len(cases) else np.empty(0, int)
-        return cases.users[judges], cases.histories.take(judges), cases.targets.take(judges)
-
     def _stored(self) -> Progress | None:
         """Where an interrupted run stands, when resuming; a checkpoint of another run is refused."""
         if not self.options.resume or self.folder is None or not (self.folder / "last.safetensors").exists():
@@ -100,13 +102,13 @@ class CollaborativeFitting:
     def _train(
         self, task: PairTask[Any], schedule: Schedule, progress: Progress, tracker: Tracker, *, refit: bool
     ) -> Progress:
-        users_B, histories, targets = self.cases
+        cases = self.cases
         metric = parse_metric(self.options.metric)
 
         def validate() -> float:
             recommender = self.recommender(task, trainer.progress)
-            hits, _ = recommender.rank(histories, metric.k, users=users_B)
-            score = float(per_user(hits.items_BK, targets, [metric])[str(metric)].mean())
+            hits, _ = recommender.rank(cases.histories, metric.k, users=cases.users)
+            score = float(per_user(hits.items_BK, cases.targets, [metric])[str(metric)].mean())
             if self.options.on_score is not None:
                 self.options.on_score(trainer.progress.epoch, score)
             return score
@@ -118,7 +120,7 @@ class CollaborativeFitting:
         train = distinct(self.data.train(refit))
         loader = self.model.batches(self.config, train, len(self.data.items), self.options.seed)
         trainer = Trainer(
-            task, loader, schedule, progress, validate=validate if len(users_B) and not refit else None,
+            task, loader, schedule, progress, validate=validate if len(cases) and not refit else None,
             folder=self.folder, tracker=tracker, on_best=publish,
         )  # fmt: skip
         if self.options.resume and trainer.resume():

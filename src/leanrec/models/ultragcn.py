@@ -1,4 +1,4 @@
-"""UltraGCN: the limit of infinitely many layers of LightGCN as weights of a loss (Mao et al. 2021, arXiv:2110.15114)."""
+"""UltraGCN: what infinitely many layers converge to, as weights of a loss (Mao et al. 2021, arXiv:2110.15114)."""
 
 from __future__ import annotations
 

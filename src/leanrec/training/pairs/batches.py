@@ -56,7 +56,7 @@ class UserBatch:
 
 
 class PairLoader:
-    """Every distinct interaction once an epoch, in an order drawn anew. What is drawn depends on (seed, epoch, step)."""
+    """Every interaction once an epoch, in an order drawn anew. What is drawn depends on (seed, epoch, step) alone."""
 
     def __init__(self, train: Jagged, *, batch: int, num_items: int, seed: int) -> None:
         self._sorted = _sorted_items(train)

@@ -1,11 +1,13 @@
 """What interactions are trained for: each takes the gathered vectors of a batch and gives their loss and gradient.
 
-| objective     | batch | loss                                                                                          |
-|---------------|-------|-----------------------------------------------------------------------------------------------|
-| `BPR`         | pairs | -log sigmoid(u.i - u.j)                                  Rendle et al., arXiv:1205.2618       |
-| `Softmax`     | users | -log softmax of cosines / temperature, over shared negatives   Wu et al., arXiv:2201.02327    |
-| `Contrastive` | users | cosine hinge (SimpleX), the user mixed with their history      Mao et al., arXiv:2109.12613   |
-| `Constraint`  | users | weighted logistic (UltraGCN), item-item graph beside it        Mao et al., arXiv:2110.15114   |
+| objective     | batch | loss                                                              | source                 |
+|---------------|-------|-------------------------------------------------------------------|------------------------|
+| `BPR`         | pairs | -log sigmoid(u.i - u.j)                                           | Rendle et al. 2009     |
+| `Softmax`     | users | -log softmax of cosines / temperature, shared negatives           | Wu et al. 2022         |
+| `Contrastive` | users | SimpleX: cosine hinge, the user mixed with what they have         | Mao et al. 2021a       |
+| `Constraint`  | users | UltraGCN: weighted logistic, beside it the item-item graph        | Mao et al. 2021b       |
+
+arXiv:1205.2618, 2201.02327, 2109.12613, 2110.15114.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leanrec.core.jagged import Jagged
+from leanrec.kernels.blas import blas_threads
 from leanrec.kernels.graph import constraint_neighbours
 from leanrec.kernels.pairs import bpr_pairs
 from leanrec.kernels.rows import adam_rows
@@ -77,7 +80,7 @@ class Softmax(_Bare):
     """A user's negatives are the batch's, whether they have them or not; every interaction counts the same."""
 
     def __init__(self, temperature: float) -> None:
-        self.temperature = np.float32(temperature)
+        self.temperature = temperature
 
     def items(self, batch: UserBatch) -> I32:
         return batch.items_S
@@ -89,12 +92,12 @@ class Softmax(_Bare):
         grad_queries_BD = np.zeros_like(queries_BD)
         slots_T, slots_n = _split(batch, items_S)
         negatives_nD = unit_VD[slots_n]
-        scores_Bn = queries_BD @ negatives_nD.T
+        scores_Bn = _product(queries_BD, negatives_nD.T)
         share_B = np.ones(len(users_B), np.float32)
         offsets = batch.positives.offsets
         total = softmax_users(queries_BD, unit_VD, offsets, slots_T, share_B, scores_Bn, grad_queries_BD, grad_VD)
-        grad_queries_BD += scores_Bn @ negatives_nD
-        _add(grad_VD, slots_n, scores_Bn.T @ queries_BD)
+        grad_queries_BD += _product(scores_Bn, negatives_nD)
+        _add(grad_VD, slots_n, _product(scores_Bn.T, queries_BD))
         grad_VD[users_B] += grad_queries_BD / self.temperature
         return total, _through_unit(unit_VD, norms_V1, grad_VD)
 
@@ -107,7 +110,7 @@ class Contrastive:
     """
 
     def __init__(self, dim: int, *, margin: float, weight: float, own: float, decay: float, lr: float) -> None:
-        self.margin, self.weight, self.own, self.decay, self.lr = margin, weight, np.float32(own), decay, lr
+        self.margin, self.weight, self.own, self.decay, self.lr = margin, weight, own, decay, lr
         self.mix_DD = np.eye(dim, dtype=np.float32)
         self._mean_DD, self._square_DD = np.zeros_like(self.mix_DD), np.zeros_like(self.mix_DD)
         self._steps = 0
@@ -119,30 +122,30 @@ class Contrastive:
         lengths_B = batch.positives.lengths.astype(np.float32)
         slots_T, slots_n = _split(batch, items_S)
         means_BD = np.add.reduceat(vectors_VD[slots_T], batch.positives.offsets[:-1], axis=0) / lengths_B[:, None]
-        mixed_BD = self.own * vectors_VD[users_B] + (1 - self.own) * (means_BD @ self.mix_DD)
+        mixed_BD = self.own * vectors_VD[users_B] + (1 - self.own) * _product(means_BD, self.mix_DD)
         queries_BD, norms_B1 = unit(mixed_BD)
         unit_VD, norms_V1 = unit(vectors_VD)
         grad_queries_BD, grad_unit_VD = np.zeros_like(queries_BD), np.zeros_like(unit_VD)
         offsets, ones_T = batch.positives.offsets, np.ones(len(slots_T), np.float32)
         total = pull(queries_BD, unit_VD, offsets, slots_T, ones_T, False, grad_queries_BD, grad_unit_VD)
         negatives_nD = unit_VD[slots_n]
-        scores_Bn = queries_BD @ negatives_nD.T
-        total += hinge_negatives(scores_Bn, lengths_B * np.float32(self.weight / len(slots_n)), self.margin)
-        grad_queries_BD += scores_Bn @ negatives_nD
-        _add(grad_unit_VD, slots_n, scores_Bn.T @ queries_BD)
+        scores_Bn = _product(queries_BD, negatives_nD.T)
+        total += hinge_negatives(scores_Bn, lengths_B * (self.weight / len(slots_n)), self.margin)
+        grad_queries_BD += _product(scores_Bn, negatives_nD)
+        _add(grad_unit_VD, slots_n, _product(scores_Bn.T, queries_BD))
         grad_mixed_BD = _through_unit(queries_BD, norms_B1, grad_queries_BD)
-        grad_VD = _through_unit(unit_VD, norms_V1, grad_unit_VD) + np.float32(self.decay) * vectors_VD
+        grad_VD = _through_unit(unit_VD, norms_V1, grad_unit_VD) + self.decay * vectors_VD
         grad_VD[users_B] += self.own * grad_mixed_BD
-        shared_BD = (1 - self.own) * (grad_mixed_BD @ self.mix_DD.T) / lengths_B[:, None]
+        shared_BD = (1 - self.own) * _product(grad_mixed_BD, self.mix_DD.T) / lengths_B[:, None]
         add_rows(grad_VD, slots_T, ones_T, np.repeat(shared_BD, batch.positives.lengths, axis=0))
-        self._learn((1 - self.own) * (means_BD.T @ grad_mixed_BD))
+        self._learn((1 - self.own) * _product(means_BD.T, grad_mixed_BD))
         return total, grad_VD
 
     def _learn(self, grad_DD: F32) -> None:
         self._steps += 1
         rows_D = np.arange(len(grad_DD), dtype=np.int32)
         adam_rows(
-            self.mix_DD, rows_D, self._mean_DD, self._square_DD, rows_D, np.ascontiguousarray(grad_DD, np.float32),
+            self.mix_DD, rows_D, self._mean_DD, self._square_DD, rows_D, grad_DD,
             self.lr, 0.9, 0.999, 1e-8, self._steps,
         )  # fmt: skip
 
@@ -157,7 +160,7 @@ class Contrastive:
         self._steps = int(state["mix.steps"][0])
 
 
-class Constraint:
+class Constraint(_Bare):
     """UltraGCN's loss: what infinitely many layers of LightGCN would converge to, as weights of a logistic loss.
 
     A pair weighs 1e-6 + sqrt(d_u + 1) / d_u / sqrt(d_i + 1) (eq. 9, 10). weight: of the mean over the negatives of a
@@ -165,15 +168,15 @@ class Constraint:
     drawn each time and stands for all, which has the same expectation at a fraction of the cost.
     """
 
-    _LEAST = np.float32(1e-6)
+    _LEAST = 1e-6
 
     def __init__(
         self, train: Jagged, num_items: int, *, weight: float, graph: float, neighbours: int, decay: float, seed: int
     ) -> None:
-        self.weight, self.graph, self.decay, self.seed = weight, np.float32(graph), decay, seed
+        self.weight, self.graph, self.decay, self.seed = weight, graph, decay, seed
         degrees_U = train.lengths.astype(np.float32)
         degrees_N = np.bincount(train.values, minlength=num_items)
-        self._of_user_U = np.sqrt(degrees_U + 1) / np.maximum(degrees_U, 1)
+        self._of_user_U = (np.sqrt(degrees_U + 1) / np.maximum(degrees_U, 1)).astype(np.float32)
         self._of_item_N = (1 / np.sqrt(degrees_N + 1)).astype(np.float32)
         self._near_NK, self._omega_NK = np.empty((num_items, 0), np.int32), np.empty((num_items, 0), np.float32)
         if graph:
@@ -191,7 +194,7 @@ class Constraint:
     def loss(self, batch: UserBatch, vectors_VD: F32, users_B: I64, items_S: I64) -> tuple[float, F32]:
         positives, count = batch.positives, len(batch.items_S)
         slots_T, slots_n = _split(batch, items_S[:count])
-        grad_VD = np.float32(self.decay) * vectors_VD
+        grad_VD = self.decay * vectors_VD
         queries_BD = vectors_VD[users_B]
         grad_queries_BD = np.zeros_like(queries_BD)
         of_user_B = self._of_user_U[batch.users_B]
@@ -201,20 +204,14 @@ class Constraint:
         if self.graph:
             total += pull(*pairs, items_S[count:], self._drawn(batch)[1], True, grad_queries_BD, grad_VD)
         negatives_nD = vectors_VD[slots_n]
-        scores_Bn = queries_BD @ negatives_nD.T
-        share_B = positives.lengths.astype(np.float32) * np.float32(self.weight / len(slots_n))
+        scores_Bn = _product(queries_BD, negatives_nD.T)
+        share_B: F32 = positives.lengths.astype(np.float32) * (self.weight / len(slots_n))
         factor_n = self._of_item_N[batch.negatives_n]
         total += logistic_negatives(scores_Bn, share_B * self._LEAST, share_B * of_user_B, factor_n)
-        grad_queries_BD += scores_Bn @ negatives_nD
-        _add(grad_VD, slots_n, scores_Bn.T @ queries_BD)
+        grad_queries_BD += _product(scores_Bn, negatives_nD)
+        _add(grad_VD, slots_n, _product(scores_Bn.T, queries_BD))
         grad_VD[users_B] += grad_queries_BD
         return total, grad_VD
-
-    def state(self) -> State:
-        return {}
-
-    def load_state(self, state: State) -> None:
-        del state
 
 
 def constraint_graph(train: Jagged, num_items: int, neighbours: int) -> tuple[I32, F32]:
@@ -246,6 +243,13 @@ def _through_unit(unit_VD: F32, norms_V1: F32, grad_VD: F32) -> F32:
     """The gradient of what was brought to length 1, from that of the result."""
     along_V1 = np.einsum("vd,vd->v", unit_VD, grad_VD)[:, None]
     result: F32 = (grad_VD - unit_VD * along_V1) / norms_V1
+    return result
+
+
+def _product(some: npt.NDArray[np.floating], other: npt.NDArray[np.floating]) -> F32:
+    """On one thread: the products of a step are too small for a second one to wake up for."""
+    with blas_threads(1):
+        result: F32 = np.matmul(some, other)
     return result
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from leanrec.training.pairs.batches import PairBatch, UserBatch
 from leanrec.training.pairs.objectives import PairObjective
 from leanrec.training.pairs.tables import PlainTable
+from leanrec.training.workers.base import Workers
 from leanrec.training.workers.solo import Solo
 
 __all__ = ["PairTask"]
@@ -23,8 +24,9 @@ class PairTask(Generic[B]):
     """A table of users then items and an objective: what `Trainer` trains. mean: gradients are by prediction."""
 
     def __init__(self, table: PlainTable, objective: PairObjective[B], num_users: int, *, mean: bool = False) -> None:
-        self.table, self.objective, self.num_users = table, objective, num_users
-        self.workers = Solo()
+        self.table, self.num_users = table, num_users
+        self.objective: PairObjective[B] = objective
+        self.workers: Workers = Solo()
         self.grad_norm = 0.0
         self._mean = mean
 
@@ -43,7 +45,7 @@ class PairTask(Generic[B]):
             grad_VD /= np.float32(batch.predictions)
         self.grad_norm = float(np.sqrt(np.einsum("vd,vd->", grad_VD, grad_VD)))
         self.table.apply(rows_V, grad_VD)
-        return total / batch.predictions
+        return total / max(batch.predictions, 1)
 
     def vectors(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """(U, D) of users and (N, D) of items, as a step sees them; not to be written to."""
