@@ -18,7 +18,7 @@ from leanrec.core.jagged import Jagged
 from leanrec.core.space import Dimension, Range
 from leanrec.features.batch import Layout
 from leanrec.features.stacked import Stacked
-from leanrec.kernels.ridge import normal_equations, normal_product
+from leanrec.kernels.least_squares import normal_equations, normal_product
 from leanrec.models.scoring import Learned, Learning, ScoringModel
 from leanrec.runtime.engines.ctr import PlanEngine
 from leanrec.training.judging import raw_scores
