@@ -75,7 +75,7 @@ def bpr_pairs_reference(
 ) -> float:
     u, i, j = (vectors_VD[rows].astype(np.float64) for rows in (users_B, items_B, others_B))
     margin_B = (u * (i - j)).sum(axis=1)
-    g_B1 = 1 / (1 + np.exp(margin_B))[:, None]
+    g_B1 = np.exp(-np.logaddexp(0, margin_B))[:, None]
     for rows, grad in ((users_B, -g_B1 * (i - j)), (items_B, -g_B1 * u), (others_B, g_B1 * u)):
         np.add.at(grad_VD, rows, (grad + decay * vectors_VD[rows]).astype(np.float32))
     return float(np.logaddexp(0, -margin_B).sum())

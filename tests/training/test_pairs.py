@@ -1,0 +1,120 @@
+"""Objectives against finite differences, the graph table against dense matrices, loaders that repeat themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from leanrec.core.jagged import Jagged
+from leanrec.training.pairs import PairLoader, PairTask, UserLoader
+from leanrec.training.pairs.objectives import BPR, Constraint, Contrastive, Softmax, constraint_graph
+from leanrec.training.pairs.tables import GraphTable, PlainTable
+
+USERS, ITEMS, DIM = 6, 10, 5
+
+
+@pytest.fixture(scope="module")
+def train():
+    rng = np.random.default_rng(0)
+    return Jagged.from_rows([sorted(rng.choice(ITEMS, int(rng.integers(1, 6)), replace=False)) for _ in range(USERS)])
+
+
+def _objectives(train):
+    return {
+        "bpr": BPR(0.0),
+        "softmax": Softmax(0.2),
+        "contrastive": Contrastive(DIM, margin=0.1, weight=20.0, own=0.4, decay=0.0, lr=0.01),
+        "constraint": Constraint(train, ITEMS, weight=30.0, graph=0.7, neighbours=3, decay=0.0, seed=0),
+    }
+
+
+def _loader(name, train):
+    if name == "bpr":
+        return PairLoader(train, batch=50, num_items=ITEMS, seed=3)
+    return UserLoader(train, batch=4, negatives=8, num_items=ITEMS, seed=3)
+
+
+@pytest.mark.parametrize("name", ["bpr", "softmax", "contrastive", "constraint"])
+def test_gradient_is_that_of_the_loss(train, name):
+    objective, batch = _objectives(train)[name], next(_loader(name, train).epoch(0))
+    table = PlainTable(USERS + ITEMS, DIM, lr=0.01, std=1.0, seed=1)
+    rows, places = table.distinct(np.concatenate([batch.users_B, objective.items(batch) + np.int32(USERS)]))
+    count = len(batch.users_B)
+    vectors, direction = table.gather(rows), np.random.default_rng(1).standard_normal((len(rows), DIM))
+
+    def loss(step):
+        moved = (vectors + step * direction).astype(np.float32)
+        before = {key: np.array(value) for key, value in objective.state().items()}
+        found = objective.loss(batch, moved, places[:count], places[count:])
+        if before:
+            objective.load_state(before)
+        return found
+
+    slope = (loss(1e-3)[0] - loss(-1e-3)[0]) / 2e-3
+    assert (loss(0.0)[1] * direction).sum() == pytest.approx(slope, rel=0.02, abs=0.05)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_propagation_is_that_of_the_paper(train, layers, threads):
+    """Against powers of the dense normalised adjacency matrix (LightGCN, eq. 8)."""
+    table = GraphTable(train, ITEMS, DIM, layers=layers, threads=threads, decay=0.0, lr=0.01, std=1.0, seed=1)
+    adjacency = np.zeros((USERS + ITEMS, USERS + ITEMS))
+    adjacency[train.row_of(), USERS + train.values] = 1
+    adjacency += adjacency.T
+    scale = 1 / np.sqrt(np.maximum(adjacency.sum(axis=1), 1))
+    normal = scale[:, None] * adjacency * scale
+    wanted = sum(np.linalg.matrix_power(normal, layer) @ table.values_MD for layer in range(layers + 1))
+    np.testing.assert_allclose(table.vectors(), wanted / (layers + 1), rtol=1e-4, atol=1e-5)
+
+
+def test_a_step_on_the_graph_follows_the_gradient_of_its_rows(train):
+    """The gradient of vectors goes back through the propagation: by finite differences over the rows."""
+    table = GraphTable(train, ITEMS, DIM, layers=2, threads=1, decay=0.0, lr=1e-3, std=1.0, seed=1)
+    weights = np.random.default_rng(2).standard_normal((USERS + ITEMS, DIM)).astype(np.float32)
+    before = (table.vectors() * weights).sum()
+    rows = np.arange(USERS + ITEMS, dtype=np.int32)
+    gradient = table.propagated(weights, table.layers)
+    table.apply(rows, weights)
+    moved = (table.vectors() * weights).sum() - before
+    assert moved == pytest.approx(-1e-3 * np.abs(gradient).sum(), rel=0.01)  # Adam's first step is a sign
+
+
+@pytest.mark.parametrize("name", ["bpr", "softmax"])
+def test_batches_repeat_and_resume(train, name):
+    def seen(start):
+        return [(b.step, b.users_B.tolist(), b.items_S.tolist()) for b in _loader(name, train).epoch(2, start)]
+
+    assert seen(0) == seen(0)
+    assert seen(1) == seen(0)[1:]
+
+
+def test_an_epoch_holds_every_interaction_once(train):
+    pairs = [(u, i) for b in PairLoader(train, batch=7, num_items=ITEMS, seed=0).epoch(0)
+             for u, i in zip(b.users_B.tolist(), b.items_B.tolist(), strict=True)]  # fmt: skip
+    assert sorted(pairs) == sorted(zip(train.row_of().tolist(), train.values.tolist(), strict=True))
+    users = [u for b in UserLoader(train, batch=4, negatives=2, num_items=ITEMS, seed=0).epoch(0) for u in b.users_B]
+    assert sorted(users) == list(range(USERS))
+
+
+@pytest.mark.parametrize("name", ["bpr", "softmax", "contrastive", "constraint"])
+def test_state_comes_back_whole(train, name):
+    """A task that takes up another's state goes on as that one does, bit for bit."""
+
+    def task():
+        table = PlainTable(USERS + ITEMS, DIM, lr=0.05, std=0.1, seed=1)
+        return PairTask(table, _objectives(train)[name], USERS)
+
+    first, second, loader = task(), task(), _loader(name, train)
+    for batch in loader.epoch(0):
+        first.step(batch)
+    second.load_state({key: np.array(value) for key, value in first.state().items()})
+    for batch in loader.epoch(1):
+        assert first.step(batch) == second.step(batch)
+    assert all(np.array_equal(value, second.state()[key]) for key, value in first.state().items())
+
+
+def test_few_neighbours_are_filled_up_with_the_item_itself():
+    near, omega = constraint_graph(Jagged.from_rows([[0, 1], [2]]), 4, 2)
+    assert near.tolist() == [[1, 0], [0, 1], [2, 2], [3, 3]]
+    assert (omega > 0).tolist() == [[True, False], [True, False], [False, False], [False, False]]
