@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from leanrec.cli.options import Cuts, DataFolder, Json
+from leanrec.cli.options import Cuts, DataFolder, Flag, Json, Texts
 from leanrec.cli.output import emit
 
 __all__ = ["evaluate"]
@@ -20,6 +20,8 @@ def evaluate(
     include_seen: Annotated[
         bool | None, Parameter(name="--include-seen", negative="--exclude-seen", show_default=False)
     ] = None,
+    details: Flag = False,
+    slices: Texts = (),
     json: Json = False,
 ) -> int:
     """Measure recommenders on held-out events, with the popularity baselines after them.
@@ -29,8 +31,14 @@ def evaluate(
         on: The part of the data to answer for.
         k: Lengths of the list.
         include_seen: Whether items a user has already had may be answered (default: as the data set says).
+        details: Also judge new and old users, head and tail items, and how varied, surprising and popular lists are.
+        slices: Columns of users' or items' attributes to judge by as well, value by value.
     """
     from leanrec.jobs.evaluate import EvaluateJob, evaluate_models
 
-    found = evaluate_models(EvaluateJob(models=models, data=str(data), on=on, k=k, include_seen=include_seen))
+    found = evaluate_models(
+        EvaluateJob(
+            models=models, data=str(data), on=on, k=k, include_seen=include_seen, details=details, slices=slices
+        )
+    )
     return emit(str(found), found.to_dict(), json)

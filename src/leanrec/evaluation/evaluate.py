@@ -19,8 +19,10 @@ from leanrec.core.console import Progress
 from leanrec.core.errors import InputError
 from leanrec.core.jagged import Jagged
 from leanrec.data.dataset import Cases, Dataset, Part, Users
+from leanrec.evaluation.beyond import beyond, item_sets
 from leanrec.evaluation.metrics import CATALOGUE, PER_USER, Exposure, Metric, per_user
 from leanrec.evaluation.results import Result, Results
+from leanrec.evaluation.slices import SliceResult, judge_slice, slices_of
 from leanrec.evaluation.tables import read_lists
 from leanrec.runtime.recommender import Recommender
 
@@ -38,12 +40,16 @@ def evaluate(
     k: int | Iterable[int] = (10,),
     users: Users = "all",
     include_seen: bool | None = None,
+    details: bool = False,
+    slices: Iterable[str] = (),
 ) -> Results:
     """Judge models on held-out events; one result per model, in their order.
 
     models: a Recommender, a table of recommendations from elsewhere (a frame or a file with user_id, item_id and rank
     or score), the path of a bundle or run folder, or a list of those, or a dict by name. k: lengths of list. users:
-    "all", or only those that "tune" or "certify". include_seen: None for what the data set's protocol says.
+    "all", or only those that "tune" or "certify". include_seen: None for what the data set's protocol says. details:
+    also judge slices of users and items (`slices`), and lists beyond being right (`beyond`). slices: columns of users'
+    or items' attributes to slice by, too.
     InputError when nobody has targets.
     """
     ks = _lengths(k)
@@ -55,31 +61,61 @@ def evaluate(
             f"{data.name} has nobody to evaluate on {on}{who}: prepare it with another split, or more data"
         )
     popularity_N = np.bincount(data.train().values, minlength=len(data.items))
+    columns = tuple(slices)
+    extra = _Details(data, cases, ks, columns, include, popularity_N) if details or columns else None
     results = []
     for name, model in _named(models):
         answers, notes = _answers(model, data, cases, on, max(ks), include)
         with closing(Progress(f"evaluating {name}", len(cases))) as progress:
-            values, metrics = _judge(answers, cases, ks, Exposure(popularity_N, ks, ~data.items.erased), progress)
-        results.append(Result(model=name, on=on, users_B=cases.users, values=values, metrics=metrics, notes=notes))
+            exposure = Exposure(popularity_N, ks, ~data.items.erased)
+            values, metrics, items_BK = _judge(answers, cases, ks, exposure, progress)
+        parts: list[SliceResult] = []
+        if extra is not None:
+            metrics |= extra.beyond(items_BK)
+            parts = extra.sliced(items_BK)
+        results.append(
+            Result(model=name, on=on, users_B=cases.users, values=values, metrics=metrics, notes=notes, slices=parts)
+        )
     return Results(results)
+
+
+class _Details:
+    """What is asked of every model beside its metrics over all users."""
+
+    def __init__(
+        self, data: Dataset, cases: Cases, ks: list[int], columns: tuple[str, ...], include_seen: bool,
+        popularity_N: npt.NDArray[np.int64],
+    ) -> None:  # fmt: skip
+        self._cases, self._ks, self._popularity_N, self._include_seen = cases, ks, popularity_N, include_seen
+        self._slices, self._sets = slices_of(data, cases, columns), item_sets(data)
+
+    def beyond(self, items_BK: npt.NDArray[np.int32]) -> dict[str, float]:
+        return beyond(items_BK, self._cases, self._popularity_N, self._ks, self._sets, include_seen=self._include_seen)
+
+    def sliced(self, items_BK: npt.NDArray[np.int32]) -> list[SliceResult]:
+        metrics = [Metric(name, k) for k in self._ks for name in PER_USER]
+        found = [judge_slice(one, items_BK, self._cases, metrics) for one in self._slices]
+        return [one for one in found if one is not None]
 
 
 def _judge(
     answers: Answers, cases: Cases, ks: list[int], exposure: Exposure, progress: Progress
-) -> tuple[dict[str, npt.NDArray[np.float64]], dict[str, float]]:
-    """Values per user, and all metrics of the model."""
-    blocks = []
+) -> tuple[dict[str, npt.NDArray[np.float64]], dict[str, float], npt.NDArray[np.int32]]:
+    """Values per user, all metrics of the model, and its lists."""
+    blocks, lists = [], []
     for start in range(0, len(cases), _BLOCK):
         stop = min(start + _BLOCK, len(cases))
         items_BK = answers(start, stop)
         exposure.add(items_BK)
+        lists.append(items_BK)
         blocks.append(
             per_user(items_BK, cases.targets.slice(start, stop), [Metric(m, k) for k in ks for m in PER_USER])
         )
         progress.advance(stop - start)
     values = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
     metrics = {name: float(values_B.mean()) for name, values_B in values.items()}
-    return values, metrics | exposure.values(Metric(m, k) for k in ks for m in CATALOGUE)
+    metrics |= exposure.values(Metric(m, k) for k in ks for m in CATALOGUE)
+    return values, metrics, np.concatenate(lists)
 
 
 def _lengths(k: int | Iterable[int]) -> list[int]:

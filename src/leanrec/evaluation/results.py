@@ -15,7 +15,8 @@ from leanrec.core.console import format_table
 from leanrec.core.errors import InputError
 from leanrec.core.registry import nearest
 from leanrec.evaluation.intervals import Resampled, method_for
-from leanrec.evaluation.paired import Paired, compare_columns
+from leanrec.evaluation.paired import Paired, compare_columns, corrected
+from leanrec.evaluation.slices import SliceResult
 
 __all__ = ["Result", "Results"]
 
@@ -24,7 +25,7 @@ __all__ = ["Result", "Results"]
 class Result:
     """One model. users_B: user rows; values: per-user metric -> (B,); metrics: every metric's mean or value.
 
-    notes: what had to be said about its answers, one sentence each.
+    notes: what had to be said about its answers, one sentence each. slices: its metrics for parts of users and items.
     """
 
     model: str
@@ -33,6 +34,7 @@ class Result:
     values: Mapping[str, npt.NDArray[np.float64]]
     metrics: Mapping[str, float]
     notes: Sequence[str] = field(default_factory=tuple)
+    slices: Sequence[SliceResult] = field(default_factory=tuple)
 
 
 class Results:
@@ -67,16 +69,19 @@ class Results:
         return max(low, 0.0), min(high, 1.0)
 
     def paired(self, baseline: str | None = None, metrics: Sequence[str] | None = None) -> list[Paired]:
-        """Every other model against the baseline (by default the first), on each per-user metric or those named."""
+        """Every other model against the baseline (by default the first), on each per-user metric or those named.
+
+        p values are corrected for the number of models (`Paired.p_holm`, `Paired.p_bh`).
+        """
         base = 0 if baseline is None else self._place(baseline)
-        return [
+        return corrected([
             compare_columns(
                 self._resampled, self._column(base, metric), self._column(place, metric),
                 metric=metric, baseline=self.rows[base].model, model=row.model,
             )
             for place, row in enumerate(self.rows) if place != base
             for metric in (self._names if metrics is None else metrics)
-        ]  # fmt: skip
+        ])  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, in the shape of `leanrec evaluate --json`."""
@@ -88,6 +93,7 @@ class Results:
                 "metrics": dict(row.metrics),
                 "interval": {name: list(self.interval(row.model, name)) for name in self._names},
                 "notes": list(row.notes),
+                **({"slices": msgspec.to_builtins(list(row.slices))} if row.slices else {}),
             }
             for row in self.rows
         ]
@@ -103,7 +109,22 @@ class Results:
         about = f"{len(self.rows[0].users_B):,} users, {self.rows[0].on}; 95 % intervals: {self.method}"
         pairs = [str(pair) for pair in self.paired(metrics=[f"ndcg@{k}" for k in ks])]
         notes = [f"{row.model}: {note}" for row in self.rows for note in row.notes]
-        return "\n".join([table, about, *pairs, *notes])
+        return "\n".join([table, about, *pairs, *self._sliced(), *notes])
+
+    def _sliced(self) -> list[str]:
+        """One line a slice: the last NDCG of every model with its interval."""
+        shown = next((name for name in reversed(self._names) if name.startswith("ndcg@")), self._names[-1])
+        cells: dict[str, dict[str, str]] = {}
+        for row in self.rows:
+            for part in row.slices:
+                low, high = part.interval[shown]
+                line = cells.setdefault(part.slice, {"users": f"{part.users:,}"})
+                line[row.model] = f"{part.metrics[shown]:.4f} [{low:.4f}, {high:.4f}]"
+        if not cells:
+            return []
+        headers = [f"{shown} of", "users", *(row.model for row in self.rows)]
+        lines = [[name, *(line.get(header, "-") for header in headers[1:])] for name, line in cells.items()]
+        return [format_table(headers, lines)]
 
     def _cell(self, row: Result, metric: str) -> str:
         text = f"{row.metrics[metric]:.4f}"

@@ -27,6 +27,8 @@ class EvaluateJob(Config, frozen=True, kw_only=True):
     on: Literal["test", "valid"] = "test"
     k: tuple[int, ...] = (10,)
     include_seen: bool | None = None
+    details: bool = False
+    slices: tuple[str, ...] = ()
 
 
 def evaluate_models(job: EvaluateJob) -> Results:
@@ -37,7 +39,9 @@ def evaluate_models(job: EvaluateJob) -> Results:
     data = Dataset.load(job.data)
     models = [*job.models, *fit_baselines(data, refit=job.on == "test")]
     with step(f"evaluating {len(models)} models on {data.name}"):
-        return evaluate(models, data, on=job.on, k=job.k, include_seen=job.include_seen)
+        return evaluate(
+            models, data, on=job.on, k=job.k, include_seen=job.include_seen, details=job.details, slices=job.slices
+        )
 
 
 def fit_baselines(data: Dataset, *, refit: bool) -> list[Recommender]:
