@@ -72,9 +72,12 @@ class Neighbourhood:
         return Neighbourhood(lists, similarities, selves_N, self.most)
 
 
-def spread_items(name: str, items_n: npt.NDArray[np.int64], work: Callable[[npt.NDArray[np.int64]], Part]) -> Part:
-    """`work` of some items, many at a time on all threads, put together in their order."""
-    edges = np.linspace(0, len(items_n), min(_CHUNKS, len(items_n)) + 1).astype(int).tolist()
+def spread_items(
+    name: str, items_n: npt.NDArray[np.int64], work: Callable[[npt.NDArray[np.int64]], Part], *, most: int = 1 << 20
+) -> Part:
+    """`work` of some items, at most `most` at a time, on all threads, put together in their order."""
+    chunks_wanted = max(min(_CHUNKS, len(items_n)), -(-len(items_n) // most))
+    edges = np.linspace(0, len(items_n), chunks_wanted + 1).astype(int).tolist()
     chunks = [items_n[start:stop] for start, stop in pairwise(edges)]
     parts: list[Any] = []
     with closing(Progress(name, len(items_n))) as progress, ThreadPoolExecutor(numba.get_num_threads()) as pool:
