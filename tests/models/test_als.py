@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from leanrec.core.errors import ConfigError, InputError
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Queries
+from leanrec.data.prepare import prepare
 from leanrec.kernels.als import half_step, half_step_reference, in_eigenbasis
 from leanrec.models.als import ALS, ALSConfig, Pairs, alternate
 
@@ -119,7 +121,7 @@ def test_scores_are_told_and_patience_ends_the_fit():
 
 def test_without_validation_there_are_plain_defaults():
     config = ALS().fit(shop(split="time:0.9,0,0.1")).card["config"]
-    assert config["regularisation"] == 0.01 and config["iterations"] == 6
+    assert config["regularisation"] == 0.003 and config["iterations"] == 6
 
 
 def test_refit_learns_from_validation_too():
@@ -134,6 +136,42 @@ def test_new_users_are_folded_in():
     source = ALS(factors=8).fit(data).source
     hits = source.search(Queries(Jagged.from_rows([[0, 2], []]), 5))
     assert (hits.items_BK[0] >= 0).all() and (hits.items_BK[1] == -1).all()
+
+
+def all_train(data):
+    split = np.zeros(len(data.interactions), np.uint8)
+    return dataclasses.replace(data, interactions=dataclasses.replace(data.interactions, split=split))
+
+
+def test_partial_fit_moves_only_items_with_new_events():
+    data = shop()
+    config = ALSConfig(factors=6, unobserved=0.1, regularisation=0.05, iterations=3, steps=60, tolerance=1e-7)
+    model = ALS(config)
+    before = model.fit(data)
+    rows = [
+        ("user1", "item1", 1.7e9),
+        ("user1", "fresh", 1.7e9 + 1),
+        ("stranger", "fresh", 1.7e9),
+        ("user3", "fresh", 1.7e9),
+    ]
+    events = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    after = model.partial_fit(before, all_train(prepare(events, split="random:0.5,0,0.5")))
+    fresh = after.items.row("fresh")
+    assert fresh == len(data.items) and before.items.row("fresh") == -1
+    old_ND, new_ND = before.source.index.items_ND, after.source.index.items_ND
+    stay = np.setdiff1d(np.arange(len(data.items)), [data.items.row("item1")])
+    np.testing.assert_allclose(new_ND[stay] @ new_ND[stay].T, old_ND[stay] @ old_ND[stay].T, atol=1e-5)
+    pairs = Pairs.of(after.learned.events, len(after.items))
+    table_ND = np.append(old_ND, np.zeros((1, 6), np.float32), axis=0)
+    users_UD = half_step_reference(pairs.users, table_ND, 0.1, 0.05 * (pairs.users.lengths + 0.1 * len(after.items)))
+    weights_N = 0.05 * (pairs.items.lengths + 0.1 * len(pairs.users))
+    expected_ND = half_step_reference(pairs.items, users_UD, 0.1, weights_N)
+    np.testing.assert_allclose(new_ND[stay] @ new_ND[fresh], old_ND[stay] @ expected_ND[fresh], atol=1e-4)
+    likes_it = after.recommend(histories=[["fresh"]], k=3)["item_id"].to_list()
+    assert likes_it == after.recommend(["stranger"], k=3)["item_id"].to_list()
+    after.learned = None
+    with pytest.raises(ConfigError, match="bundles do not hold the events"):
+        model.partial_fit(after, data)
 
 
 @pytest.mark.parametrize(

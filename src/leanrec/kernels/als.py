@@ -23,7 +23,7 @@ import numpy.typing as npt
 from leanrec.core.jagged import Jagged
 from leanrec.kernels.jit import jit_fast
 
-__all__ = ["half_step", "half_step_reference", "in_eigenbasis", "solve_rows"]
+__all__ = ["eigenbasis", "half_step", "half_step_reference", "in_eigenbasis", "solve_rows"]
 
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
@@ -33,14 +33,16 @@ _PARTS = 32
 """Shares of the rows that threads take, even in observed pairs."""
 
 
-def in_eigenbasis(table_ND: npt.NDArray[Real]) -> tuple[npt.NDArray[Real], npt.NDArray[Real]]:
-    """The rows in the basis of the eigenvectors of X^T X, largest eigenvalue first, and the (D,) eigenvalues.
-
-    Inner products do not change.
-    """
+def eigenbasis(table_ND: npt.NDArray[Real]) -> tuple[npt.NDArray[Real], npt.NDArray[Real]]:
+    """(D, D) the eigenvectors of X^T X as columns, largest eigenvalue first, and the (D,) eigenvalues."""
     values_D, vectors_DD = np.linalg.eigh(table_ND.T @ table_ND)
-    basis_DD = np.ascontiguousarray(vectors_DD[:, ::-1])
-    return table_ND @ basis_DD, np.maximum(values_D[::-1], 0)
+    return np.ascontiguousarray(vectors_DD[:, ::-1]), np.maximum(values_D[::-1], 0)
+
+
+def in_eigenbasis(table_ND: npt.NDArray[Real]) -> tuple[npt.NDArray[Real], npt.NDArray[Real]]:
+    """The rows in the basis of `eigenbasis`, which leaves inner products as they are, and the (D,) eigenvalues."""
+    basis_DD, values_D = eigenbasis(table_ND)
+    return table_ND @ basis_DD, values_D
 
 
 @jit_fast

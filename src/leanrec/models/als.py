@@ -9,7 +9,7 @@ so new users and new events count without training.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -19,35 +19,34 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.core.config import Config, to_dict
+from leanrec.core.config import Config, build, to_dict
 from leanrec.core.console import say
 from leanrec.core.errors import InputError
 from leanrec.core.jagged import Jagged
-from leanrec.core.nouns import Queries
 from leanrec.core.space import Choice, Dimension, Range
 from leanrec.data.cases import distinct
 from leanrec.data.dataset import Dataset
-from leanrec.evaluation.metrics import parse_metric, per_user
 from leanrec.index.exact import ExactIndex
-from leanrec.kernels.als import half_step, in_eigenbasis
+from leanrec.kernels.als import eigenbasis, half_step, in_eigenbasis
 from leanrec.models.assembly import assemble
 from leanrec.models.base import FitOptions, Model
+from leanrec.models.growth import Growth, Learned, grow
+from leanrec.models.judges import Judges
 from leanrec.models.popular import popular_fallback
 from leanrec.runtime.engines.factors import FactorsConfig, FactorsEngine
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
 
-__all__ = ["ALS", "ALSConfig", "Factors", "Pairs", "alternate"]
+__all__ = ["ALS", "ALSConfig", "Factors", "Pairs", "alternate", "fold_in"]
 
 DEFAULTS_VERSION = 1
 _MANY_EVENTS = 300_000
 _FACTORS = (64, 256)
 _UNOBSERVED = (10.0, 3.0, 30.0)
 """Weight of all that a user has not, over the mean number of items that one has."""
-_REGULARISATION = (0.01, 0.003, 0.03, 0.1)
+_REGULARISATION = (0.003, 0.001, 0.01, 0.03, 0.1)
 _TRIAL = {"factors": 128, "iterations": 3}
 _UNJUDGED = 6
-_JUDGES = 2000
 
 
 class ALSConfig(Config, frozen=True, kw_only=True):
@@ -119,7 +118,7 @@ def alternate(pairs: Pairs, config: ALSConfig, seed: int) -> Iterator[Factors]:
     num_users, num_items = len(pairs.users), len(pairs.items)
     weights_U = _weights(pairs.users, num_items, config)
     weights_N = _weights(pairs.items, num_users, config)
-    solve = partial(half_step, tolerance=config.tolerance, steps=config.steps, threads=numba.get_num_threads())
+    solve = _solver(config)
     fresh_ND = np.random.default_rng(seed).standard_normal((num_items, config.factors), np.float32)
     items_ND, spectrum_D = in_eigenbasis(fresh_ND * np.float32(0.1 / config.factors**0.5))
     for _ in range(config.iterations):
@@ -128,6 +127,34 @@ def alternate(pairs: Pairs, config: ALSConfig, seed: int) -> Iterator[Factors]:
         items_ND = solve(pairs.items, users_UD, config.unobserved * spectrum_D, weights_N)
         items_ND, spectrum_D = in_eigenbasis(items_ND)
         yield Factors(items_ND, np.float32(config.unobserved) * spectrum_D)
+
+
+def fold_in(pairs: Pairs, factors: Factors, config: ALSConfig) -> npt.NDArray[np.float32]:
+    """(U, D) the vectors of all users for these item vectors, as exact as training takes them."""
+    weights_U = _weights(pairs.users, len(pairs.items), config)
+    return _solver(config)(pairs.users, factors.items_ND, factors.spectrum_D, weights_U)
+
+
+def _moved(items_ND: npt.NDArray[np.float32], pairs: Pairs, moved: npt.NDArray[np.int32], config: ALSConfig) -> Factors:
+    """A half step for all users, with item vectors that may be fewer than the items, then one for the items `moved`."""
+    assert config.unobserved is not None
+    num_users, num_items = len(pairs.users), len(pairs.items)
+    table_ND = np.zeros((num_items, items_ND.shape[1]), np.float32)
+    table_ND[: len(items_ND)] = items_ND
+    table_ND, spectrum_D = in_eigenbasis(table_ND)
+    weights_U = _weights(pairs.users, num_items, config)
+    users_UD = _solver(config)(pairs.users, table_ND, config.unobserved * spectrum_D, weights_U)
+    basis_DD, spectrum_D = eigenbasis(users_UD)
+    some = pairs.items.take(moved)
+    weights_n = _weights(some, num_users, config)
+    found_nD = _solver(config)(some, users_UD @ basis_DD, config.unobserved * spectrum_D, weights_n)
+    table_ND[moved] = found_nD @ basis_DD.T
+    table_ND, spectrum_D = in_eigenbasis(table_ND)
+    return Factors(table_ND, np.float32(config.unobserved) * spectrum_D)
+
+
+def _solver(config: ALSConfig) -> Callable[..., npt.NDArray[np.float32]]:
+    return partial(half_step, tolerance=config.tolerance, steps=config.steps, threads=numba.get_num_threads())
 
 
 def _weights(rows: Jagged, others: int, config: ALSConfig) -> npt.NDArray[np.float64]:
@@ -148,7 +175,7 @@ class ALS(Model[ALSConfig]):
         pairs = Pairs.of(data.train(), len(data.items))
         if not len(pairs.users.values):
             raise InputError(f"{data.name} has no training events, so als has nothing to learn: prepare more data")
-        judges = _Judges(data, options)
+        judges = Judges(data, options.metric)
         config = self._chosen(pairs, judges, options)
         chosen = {key: value for key, value in to_dict(config).items() if getattr(self.config, key) is None}
         if chosen:
@@ -161,7 +188,25 @@ class ALS(Model[ALSConfig]):
         fallback = popular_fallback(data, refit=options.refit)
         card = {**chosen, "iterations": iterations}
         source = self.source(factors, config)
-        return assemble(self, source, data, options, fallback=fallback, chosen=card)
+        recommender = assemble(self, source, data, options, fallback=fallback, chosen=card)
+        recommender.learned = Learned(data.users, data.train(options.refit))
+        return recommender
+
+    def update(self, recommender: Recommender, data: Dataset, options: FitOptions) -> Recommender:
+        """One half step for the items that have new events, old and new ones, on all of their events.
+
+        All other items stay, so do the settings. Users need nothing: their new events are part of their history.
+        """
+        assert isinstance(recommender.source, EmbeddingSource)
+        config = build(ALSConfig, recommender.card["config"])
+        before = Learned.of(recommender)
+        growth = Growth.of(before.users, recommender.items, data, refit=options.refit)
+        learned = growth.learned(before)
+        pairs = Pairs.of(learned.events, len(growth.items))
+        factors = _moved(recommender.source.index.items_ND, pairs, np.unique(growth.fresh.values), config)
+        updated = grow(recommender, self.source(factors, config), growth, data)
+        updated.learned = learned
+        return updated
 
     def source(self, factors: Factors, config: ALSConfig) -> EmbeddingSource:
         """What answers with these item vectors."""
@@ -174,7 +219,7 @@ class ALS(Model[ALSConfig]):
         return EmbeddingSource(self.name, engine, ExactIndex.build(factors.items_ND))
 
     def _best(
-        self, pairs: Pairs, config: ALSConfig, judges: _Judges, options: FitOptions, start: float
+        self, pairs: Pairs, config: ALSConfig, judges: Judges, options: FitOptions, start: float
     ) -> tuple[Factors, int]:
         """The vectors after the iteration that validation likes best, and its number."""
         best: tuple[float, int, Factors] | None = None
@@ -195,7 +240,7 @@ class ALS(Model[ALSConfig]):
         assert best is not None
         return best[2], best[1]
 
-    def _chosen(self, pairs: Pairs, judges: _Judges, options: FitOptions) -> ALSConfig:
+    def _chosen(self, pairs: Pairs, judges: Judges, options: FitOptions) -> ALSConfig:
         """The unobserved weight, then the regularisation, with the best score after a few iterations."""
         replace = msgspec.structs.replace
         config, events = self.config, len(pairs.users.values)
@@ -218,22 +263,3 @@ class ALS(Model[ALSConfig]):
             best = max(tried, key=trial) if len(judges) else tried[0]
             config = replace(config, **{key: getattr(best, key)})
         return config
-
-
-class _Judges:
-    """Validation events of some of the users that tune, and how much a source finds of them."""
-
-    def __init__(self, data: Dataset, options: FitOptions) -> None:
-        self._metric = parse_metric(options.metric)
-        cases = data.cases("valid", "tune")
-        few = np.unique(np.linspace(0, len(cases) - 1, _JUDGES).astype(np.int64)) if len(cases) else np.empty(0, int)
-        self._histories, self._targets = cases.histories.take(few), cases.targets.take(few)
-        self._exclude = None if data.protocol.repeats else self._histories
-
-    def __len__(self) -> int:
-        return len(self._histories)
-
-    def score(self, source: EmbeddingSource) -> float:
-        """The mean over users of the metric that the fit asks for."""
-        hits = source.search(Queries(self._histories, self._metric.k, self._exclude))
-        return float(per_user(hits.items_BK, self._targets, [self._metric])[str(self._metric)].mean())
