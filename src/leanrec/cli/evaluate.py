@@ -22,6 +22,7 @@ def evaluate(
     ] = None,
     details: Flag = False,
     slices: Texts = (),
+    task: Literal["ranking", "ctr", "rating"] | None = None,
     json: Json = False,
 ) -> int:
     """Measure recommenders on held-out events, with the popularity baselines after them.
@@ -32,13 +33,14 @@ def evaluate(
         k: Lengths of the list.
         include_seen: Whether items a user has already had may be answered (default: as the data set says).
         details: Also judge new and old users, head and tail items, and how varied, surprising and popular lists are.
+        task: Judge lists (ranking), or predictions of single events: a click's probability (ctr) or a rating
+            (default: as the models say).
         slices: Columns of users' or items' attributes to judge by as well, value by value.
     """
     from leanrec.jobs.evaluate import EvaluateJob, evaluate_models
 
-    found = evaluate_models(
-        EvaluateJob(
-            models=models, data=str(data), on=on, k=k, include_seen=include_seen, details=details, slices=slices
-        )
+    job = EvaluateJob(
+        models=models, data=str(data), on=on, k=k, include_seen=include_seen, details=details, slices=slices, task=task
     )
+    found = evaluate_models(job)
     return emit(str(found), found.to_dict(), json)
