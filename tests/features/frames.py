@@ -63,7 +63,7 @@ COLUMNS = st.integers(0, 8).flatmap(
             lambda v: pl.Series(v, dtype=pl.Date)
         ),
         st.lists(st.none() | st.times(), min_size=size, max_size=size).map(lambda v: pl.Series(v, dtype=pl.Time)),
-        st.lists(st.none() | st.timedeltas(), min_size=size, max_size=size).map(
+        st.lists(st.none() | st.timedeltas(dt.timedelta(-1000), dt.timedelta(1000)), min_size=size, max_size=size).map(
             lambda v: pl.Series(v, dtype=pl.Duration("us"))
         ),
         st.lists(st.none() | st.binary(max_size=3), min_size=size, max_size=size).map(

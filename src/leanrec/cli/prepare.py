@@ -32,6 +32,7 @@ def prepare(
     drop: Texts = (),
     format: Literal["criteo", "avazu", "table"] | None = None,
     label: str | None = None,
+    keep_negatives: float = 1.0,
     seed: int = 0,
     json: Json = False,
 ) -> int:
@@ -56,14 +57,22 @@ def prepare(
             of the files above with a column of 0 and 1. Its --split is time:0.8,0.1,0.1 by the order of the file (the
             default), random:0.8,0.1,0.1, or days:1,1 (the last day tests, the one before validates).
         label: The column of 0 and 1 of --format table.
+        keep_negatives: Share of the training rows with label 0 that --format keeps; probabilities are put right for it.
         seed: What is drawn at random follows from it: validation parts, held-out users, who only certifies.
     """
     from leanrec.jobs.prepare import ExamplesJob, PrepareJob, prepare_dataset, prepare_rows
 
     if format is not None:
-        rows = prepare_rows(
-            ExamplesJob(source=events, out=str(out), format=format, label=label, split=split, seed=seed)
+        rows_job = ExamplesJob(
+            source=events,
+            out=str(out),
+            format=format,
+            label=label,
+            split=split,
+            keep_negatives=keep_negatives,
+            seed=seed,
         )
+        rows = prepare_rows(rows_job)
         found = {"data": str(out), "fingerprint": rows.fingerprint, "report": rows.report.to_dict()}
         return emit(f"{rows.report}\nwritten to {out}", found, json)
 

@@ -52,7 +52,7 @@ class Moment(Feature):
     def encode(self, column: Column) -> Encoded:
         seconds_B = column.moments()
         missing_B = np.isnan(seconds_B)
-        local_B = np.where(missing_B, 0, seconds_B) + _HOUR * self.offset
+        local_B = np.floor(np.where(missing_B, 0, seconds_B) + _HOUR * self.offset)
         codes = []
         if self.hour:
             codes.append(np.where(missing_B, 0, local_B % _DAY // _HOUR + 1))

@@ -51,11 +51,15 @@ class ExamplesJob(Config, frozen=True, kw_only=True):
     format: str
     label: str | None = None
     split: str = _OF_EVENTS
+    keep_negatives: float = 1.0
     seed: int = 0
 
 
 def prepare_rows(job: ExamplesJob) -> StoredExamples:
     """Read and split the log of labelled rows; they are complete in `job.out` when this returns."""
-    split = None if job.split == _OF_EVENTS else job.split
-    with step(f"preparing {job.source}"):
-        return prepare_examples(job.source, job.out, format=job.format, label=job.label, split=split, seed=job.seed)
+    settings = to_dict(job)
+    source, out = settings.pop("source"), settings.pop("out")
+    if job.split == _OF_EVENTS:
+        settings["split"] = None
+    with step(f"preparing {source}"):
+        return prepare_examples(source, out, **settings)

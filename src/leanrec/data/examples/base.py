@@ -38,6 +38,7 @@ class Examples(ABC):
     sides: Mapping[str, Side]
     kinds: Mapping[str, str]
     rate: float = 1.0
+    """Share of the negatives that the training part has kept; the odds it shows are too high by 1 / rate."""
 
     @property
     def label(self) -> str:

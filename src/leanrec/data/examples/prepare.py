@@ -37,6 +37,7 @@ def prepare_examples(
     format: str,
     label: str | None = None,
     split: str | None = None,
+    keep_negatives: float = 1.0,
     seed: int = 0,
     name: str | None = None,
 ) -> StoredExamples:
@@ -45,7 +46,11 @@ def prepare_examples(
     format: `criteo`, `avazu`, or `table`: any file with the column `label` of 0 and 1. split: `time:0.8,0.1,0.1` by the
     order of the file (the default), `random:0.8,0.1,0.1` by seed and place in the file, or `days:1,1`: the last day
     tests and the one before validates, by the column `timestamp`. Rows without a label are dropped and counted.
+    keep_negatives: share of the training rows with label 0 that is kept, drawn by seed and place in the file; models
+    put their probabilities right by `Examples.rate` (He et al. 2014, section 6.3). Other parts keep all rows.
     """
+    if not 0 < keep_negatives <= 1:
+        raise InputError(f"keep_negatives={keep_negatives} must be above 0 and at most 1")
     if format not in FORMATS:
         known = ", ".join(FORMATS)
         raise InputError(f"unknown format {format!r}{nearest(format, list(FORMATS))}; there are: {known}")
@@ -57,10 +62,11 @@ def prepare_examples(
     by = _rule(split or _SPLIT, events, layout, seed)
     return write_examples(
         out,
-        _parts(events, layout, by, report),
+        _thinned(_parts(events, layout, by, report), layout.label, keep_negatives, seed, report),
         name=name or Path(str(source)).name.split(".", 1)[0].replace("*", "") or format,
         labels=(layout.label,),
         kinds=dict(layout.kinds),
+        rate=keep_negatives,
         report=report,
     )
 
@@ -86,6 +92,30 @@ def _parts(events: Events, layout: Format, by: _Rule, report: Report) -> Iterato
         raise InputError(f"{events.where} holds no rows")
 
 
+def _thinned(
+    parts: Iterator[tuple[Part, pl.DataFrame]], label: str, rate: float, seed: int, report: Report
+) -> Iterator[tuple[Part, pl.DataFrame]]:
+    """With only a share `rate` of the training rows of label 0."""
+    seen = 0
+    for part, frame in parts:
+        if part != "train" or rate == 1.0:
+            yield part, frame
+            continue
+        kept = (frame[label] == 1) | pl.Series(_uniform(seed + 1, seen, len(frame)) < rate)
+        seen += len(frame)
+        report.count_dropped(f"of label 0, not among the {100 * rate:g} % that train", int((~kept).sum()))
+        report.events -= int((~kept).sum())
+        if kept.any():
+            yield part, frame.filter(kept)
+
+
+def _uniform(seed: int, first: int, count: int) -> npt.NDArray[np.float64]:
+    """(count,) numbers in [0, 1) that depend on the seed and the places from `first` on."""
+    places = np.arange(first, first + count, dtype=np.uint64)
+    hashes = hash_pairs(np.full(count, seed, np.uint64), places)
+    return (hashes >> np.uint64(11)) / float(1 << 53)
+
+
 @dataclass(frozen=True)
 class _Rule:
     """Which part a row belongs to. cuts: places, numbers in [0, 1) or moments at which valid and test begin."""
@@ -100,8 +130,7 @@ class _Rule:
         if self.kind == "days":
             keys = rows[TIME].fill_null(-np.inf).to_numpy()
         elif self.kind == "random":
-            places = np.arange(first, first + len(rows), dtype=np.uint64)
-            keys = (hash_pairs(np.full(len(rows), self.seed, np.uint64), places) >> np.uint64(11)) / float(1 << 53)
+            keys = _uniform(self.seed, first, len(rows))
         else:
             keys = np.arange(first, first + len(rows), dtype=np.float64)
         return np.searchsorted(np.array(self.cuts), keys, side="right")

@@ -40,6 +40,7 @@ class _Header(msgspec.Struct, kw_only=True):
     labels: tuple[str, ...]
     kinds: dict[str, str]
     files: dict[str, list[_File]]
+    rate: float = 1.0
     report: Report
 
 
@@ -53,7 +54,7 @@ class StoredExamples(Examples):
 
     def __init__(self, path: Path, header: _Header) -> None:
         self.path, self.name, self.labels, self.kinds = path, header.name, header.labels, header.kinds
-        self.report, self._files = header.report, header.files
+        self.report, self._files, self.rate = header.report, header.files, header.rate
         digests = "".join(file.sha256 for part in PARTS for file in header.files.get(part, []))
         self.fingerprint = hashlib.sha256(digests.encode()).hexdigest()
         schema = self._schema()
@@ -72,6 +73,8 @@ class StoredExamples(Examples):
             ) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InputError(f"{folder / _HEADER} is broken ({error}): prepare the data again") from error
+        if not 0 < header.rate <= 1:
+            raise InputError(f"{folder / _HEADER} is broken (rate {header.rate}): prepare the data again")
         if header.format != FORMAT:
             raise InputError(f"{path} has format {header.format}, this version reads {FORMAT}: prepare the data again")
         for file in (file for files in header.files.values() for file in files):
@@ -145,6 +148,7 @@ def write_examples(
     name: str,
     labels: tuple[str, ...],
     kinds: dict[str, str],
+    rate: float = 1.0,
     report: Report,
 ) -> StoredExamples:
     """Write rows as they come, a file for each frame, all or nothing: `PART/NNNNN.parquet` and `examples.json`."""
@@ -162,7 +166,7 @@ def write_examples(
         report.splits = {part: sum(file.rows for file in files[part]) for part in PARTS if files[part]}
         if not files["train"]:
             raise InputError(f"{report.source}: no row is left to train on")
-        header = _Header(format=FORMAT, name=name, labels=labels, kinds=kinds, files=files, report=report)
+        header = _Header(format=FORMAT, name=name, labels=labels, kinds=kinds, files=files, rate=rate, report=report)
         report.features = _described(folder, header)
         (folder / _HEADER).write_bytes(msgspec.json.format(msgspec.json.encode(header), indent=1))
     return StoredExamples.load(out)
