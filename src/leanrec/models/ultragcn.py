@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -57,6 +58,11 @@ class UltraGCN(CollaborativeModel[UltraGCNConfig]):
 
     def task(self, config: UltraGCNConfig, train: Jagged, num_items: int, seed: int) -> PairTask[Any]:
         table = PlainTable(len(train) + num_items, config.dim, lr=config.lr, std=config.std, seed=seed)
+        # Scores start near -log(weight), where positives and negatives balance. From 0 the first steps push every
+        # score down, and Adam's second moments remember that for dozens of epochs.
+        bias = math.sqrt(math.log(max(config.weight, 1.0)))
+        table.values_MD[: len(train), 0] = bias
+        table.values_MD[len(train) :, 0] = -bias
         objective = Constraint(
             train, num_items, weight=config.weight, graph=config.graph, neighbours=config.neighbours,
             decay=config.regularisation, seed=seed,
