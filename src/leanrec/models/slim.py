@@ -1,0 +1,142 @@
+"""SLIM on neighbourhoods: every item predicted by ridge regression from the items most like it alone.
+
+The sparse model for catalogues whose inverse does not fit. Each item takes part with its nearest items by cosine, as in
+fsSLIM (Ning & Karypis 2011); the weights are the exact solution on that neighbourhood, the sparse approximation of EASE
+of Steck 2019 (Markov Random Fields for Collaborative Filtering) with a neighbourhood of its own for every item. Memory:
+who had what, and `neighbours` weights an item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from leanrec.core.config import Config
+from leanrec.core.jagged import Jagged
+from leanrec.core.space import Dimension, Range
+from leanrec.data.dataset import Dataset
+from leanrec.kernels.neighbours import nearest_items
+from leanrec.kernels.ridge import local_grams
+from leanrec.models.assembly import assemble
+from leanrec.models.base import FitOptions, Model
+from leanrec.models.growth import Growth, Learned, grow
+from leanrec.models.neighbourhood import Incidence, Neighbourhood, Part, spread_items
+from leanrec.models.popular import popular_fallback
+from leanrec.models.ridge import LinearSettings, choose_linear, linear_source
+from leanrec.runtime.recommender import Recommender
+
+__all__ = ["SLIM", "SLIMConfig"]
+
+_SHRINKAGE = 10.0
+"""Of the cosine by which neighbours are taken: one shared user makes no neighbour of two frequent items."""
+_SYSTEMS = 32
+"""Items whose equations are in memory at a time, on each thread."""
+
+
+class SLIMConfig(Config, frozen=True, kw_only=True):
+    """What is None is tried out on validation events of users that tune (models/ridge.py), and printed."""
+
+    neighbours: int = 200
+    """Items that each item is predicted from."""
+    regularisation: float | None = None
+    """Added to the diagonal of the Gram matrices: more of it, smaller weights."""
+    half_life: float | None = None
+    """Events after which an event of the history counts half; 0 lets all count alike."""
+    own: float | None = None
+    """Weight of an item for itself, where items may be repeated."""
+    window: int = 2000
+    """Events of a user that count, the newest."""
+
+    space: ClassVar[Mapping[str, Dimension]] = {
+        "neighbours": Range(20, 400, log=True),
+        "regularisation": Range(1.0, 5000.0, log=True),
+        "half_life": Range(0.5, 200.0, log=True),
+    }
+
+    def __post_init__(self) -> None:
+        for key, least in (("neighbours", 1), ("half_life", 0), ("own", 0), ("window", 1)):
+            value = getattr(self, key)
+            if value is not None and not value >= least:
+                raise ValueError(f"{key} must be at least {least}, not {value}")
+        if self.regularisation is not None and not self.regularisation > 0:
+            raise ValueError(f"regularisation must be above 0, not {self.regularisation}")
+
+
+class SLIM(Model[SLIMConfig]):
+    """Every item predicted by ridge regression from the items most like it alone."""
+
+    name: ClassVar[str] = "slim"
+    Config = SLIMConfig
+
+    def fit_with(self, data: Dataset, options: FitOptions) -> Recommender:
+        config = self.config
+        given = LinearSettings(config.regularisation, config.half_life, config.own)
+        chosen = choose_linear(self.name, given, data, config.window, options.metric)
+        events = data.train(options.refit)
+        source = linear_source(self.name, self._weights(events, len(data.items), chosen), chosen, config.window)
+        fallback = popular_fallback(data, refit=options.refit)
+        recommender = assemble(self, source, data, options, fallback=fallback, chosen=chosen.plain())
+        recommender.learned = Learned(data.users, events)
+        return recommender
+
+    def update(self, recommender: Recommender, data: Dataset, options: FitOptions) -> Recommender:
+        """Exactly a fit on all events with the settings chosen before."""
+        before, card = Learned.of(recommender), recommender.card["config"]
+        growth = Growth.of(before.users, recommender.items, data, refit=options.refit)
+        learned = growth.learned(before)
+        chosen = LinearSettings(card["regularisation"], card["half_life"], card["own"])
+        fitted = self._weights(learned.events, len(growth.items), chosen)
+        updated = grow(recommender, linear_source(self.name, fitted, chosen, self.config.window), growth, data)
+        updated.learned = learned
+        return updated
+
+    def _weights(self, events: Jagged, num_items: int, chosen: LinearSettings) -> Neighbourhood:
+        assert chosen.regularisation is not None
+        had = Incidence.of(events.last(self.config.window), num_items)
+        return neighbourhood_weights(had, self.config.neighbours, chosen.regularisation)
+
+
+def neighbourhood_weights(had: Incidence, neighbours: int, regularisation: float) -> Neighbourhood:
+    """The weights i -> j over what i says for j, by falling size; j is predicted from its nearest items alone."""
+    near = _nearest(had, neighbours)
+    size, users = len(had.by_item), len(had.by_user)
+
+    def part(items: npt.NDArray[np.int64]) -> Part:
+        width = max(int(near.lengths[items].max(initial=0)), 1)
+        gram_nMM, target_nM = np.zeros((len(items), width, width)), np.zeros((len(items), width))
+        local_grams(
+            items, near.offsets, near.values, had.by_item.offsets, had.by_item.values, users, regularisation, gram_nMM,
+            target_nM,
+        )  # fmt: skip
+        weights_nM = np.linalg.solve(gram_nMM, target_nM[:, :, None])[:, :, 0].astype(np.float32)
+        lengths_n = near.lengths[items]
+        kept_nM = np.arange(width) < lengths_n[:, None]
+        return lengths_n, near.take(items).values, weights_nM[kept_nM]
+
+    counts_N, sources_T, weights_T = spread_items("weights", np.arange(size), part, most=_SYSTEMS)
+    targets_T = np.repeat(np.arange(size, dtype=np.int32), counts_N)
+    order_T = np.lexsort((targets_T, -np.abs(weights_T), sources_T))
+    order_T = order_T[weights_T[order_T] != 0]
+    lists = Jagged.from_lengths(targets_T[order_T], np.bincount(sources_T[order_T], minlength=size))
+    selves_N = (had.by_item.lengths > 0).astype(np.float32)
+    return Neighbourhood(lists, weights_T[order_T], selves_N, size)
+
+
+def _nearest(had: Incidence, neighbours: int) -> Jagged:
+    """Each item's nearest others by shrunk cosine."""
+    ones_T = np.ones(len(had.by_user.values), np.float32)
+    norms_N = had.by_item.lengths.astype(np.float64)
+
+    def part(items: npt.NDArray[np.int64]) -> Part:
+        counts_n, rows_nK, similarities_nK = nearest_items(
+            items, had.by_user.offsets, had.by_user.values, ones_T, had.by_item.offsets, had.by_item.values, ones_T,
+            norms_N, neighbours, _SHRINKAGE, False,
+        )  # fmt: skip
+        kept_nK = np.arange(neighbours) < counts_n[:, None]
+        return counts_n, rows_nK[kept_nK], similarities_nK[kept_nK]
+
+    counts_N, rows_T, _ = spread_items("item neighbours", np.arange(len(norms_N)), part)
+    return Jagged.from_lengths(rows_T, counts_N)
