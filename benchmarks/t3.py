@@ -29,10 +29,10 @@ from leanrec.models.collaborative_fitting import judges
 
 HERE = Path(__file__).parent
 PAIRS = {
-    "bpr-mf": ("BPR", {"lr": 0.02, "validate_every": 1}),
-    "lightgcn": ("LightGCN", {"lr": 0.02, "layers": 2, "validate_every": 1}),
+    "bpr-mf": ("BPR", {"validate_every": 1}),
+    "lightgcn": ("LightGCN", {"layers": 2, "validate_every": 1}),
 }
-"""RecBole's name, and ours with settings for a quick start; layers as in RecBole."""
+"""RecBole's name, and our settings: the defaults, layers as in RecBole."""
 EPOCHS = 2
 ROUNDS = 3 if LONG else 1
 

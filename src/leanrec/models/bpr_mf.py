@@ -26,7 +26,8 @@ class BPRMFConfig(CollaborativeConfig, frozen=True, kw_only=True):
     """A batch is pairs: an item that the user has against one that they have not."""
 
     batch: int = 4096
-    regularisation: float = 0.01
+    lr: float = 0.005
+    regularisation: float = 0.03
     """Weight of the squares of the vectors of each pair."""
 
     space: ClassVar[Mapping[str, Dimension]] = {
