@@ -1,4 +1,6 @@
-"""What this process may still use of the machine: memory as the kernel, a control group and limits leave it."""
+"""What this process may still use of the machine (memory as the kernel, a control group and limits leave it), and what
+its processor can do.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["free_memory", "human", "resident_memory", "total_memory"]
+__all__ = ["cpu_flags", "free_memory", "human", "resident_memory", "total_memory"]
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -94,3 +96,12 @@ def _number(folder: Path, name: str) -> int | None:
     except OSError:
         return None
     return int(text) if text.isdigit() else None
+
+
+def cpu_flags() -> frozenset[str]:
+    """What the processor can do, in the words of the system; empty where it does not say."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return frozenset(next(line for line in file if line.startswith("flags")).split())
+    except (OSError, StopIteration):
+        return frozenset()

@@ -6,6 +6,7 @@ Products run in the mode's type; weights, moments, table rows, normalisation, lo
 from __future__ import annotations
 
 from leanrec.core.errors import ConfigError, MachineError
+from leanrec.core.machine import cpu_flags
 from leanrec.core.registry import nearest
 
 __all__ = ["PRECISIONS", "choose_device", "choose_precision"]
@@ -27,7 +28,7 @@ def choose_precision(precision: str, dim: int, device: str = "cpu") -> str:
         )
     if precision != "auto":
         return precision
-    return "bfloat16" if device != "cpu" or (dim >= _PAYS_FROM_DIM and "avx512_bf16" in _cpu_flags()) else "float32"
+    return "bfloat16" if device != "cpu" or (dim >= _PAYS_FROM_DIM and "avx512_bf16" in cpu_flags()) else "float32"
 
 
 def choose_device(device: str) -> str:
@@ -39,11 +40,3 @@ def choose_device(device: str) -> str:
     if device != "cpu" and not torch.cuda.is_available():
         raise MachineError(f"device={device}: torch sees no GPU here; leave it out, or use --set device=cpu")
     return device
-
-
-def _cpu_flags() -> frozenset[str]:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return frozenset(next(line for line in file if line.startswith("flags")).split())
-    except (OSError, StopIteration):
-        return frozenset()

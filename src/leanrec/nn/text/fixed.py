@@ -72,7 +72,7 @@ class TextAlone(_Fixed):
 class GateOptions(TextOptions, frozen=True, kw_only=True):
     """Settings of the gate."""
 
-    id_dropout: float = 0.1
+    id_dropout: float = 0.02
     """Share of the items of a step that have to do without their id, so that texts learn to stand alone."""
 
 
@@ -92,7 +92,7 @@ class GatedText(_Fixed):
         self.register_buffer("log_counts_N", torch.from_numpy(counts_N), persistent=False)
         self.gate = nn.Linear(dim + 1, 1)
         nn.init.zeros_(self.gate.weight)
-        nn.init.ones_(self.gate.bias)
+        nn.init.constant_(self.gate.bias, 2.0)
 
     def forward(self, leaf_UD: Tensor, rows_U: Tensor, step: int) -> Tensor:
         del step
