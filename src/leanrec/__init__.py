@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from leanrec.core.nouns import Ranking, Request
     from leanrec.data.dataset import Dataset
     from leanrec.data.prepare import prepare
+    from leanrec.evaluation.audit import audit
     from leanrec.evaluation.evaluate import evaluate
     from leanrec.runtime.recommender import Recommender
 
@@ -43,6 +44,7 @@ __all__ = [
     "Recommender",
     "Request",
     "__version__",
+    "audit",
     "compress",
     "evaluate",
     "load",
@@ -56,6 +58,7 @@ _LAZY = {
     "Ranking": "leanrec.core.nouns:Ranking",
     "Recommender": "leanrec.runtime.recommender:Recommender",
     "Request": "leanrec.core.nouns:Request",
+    "audit": "leanrec.evaluation.audit:audit",
     "compress": "leanrec.compression.compress:compress",
     "evaluate": "leanrec.evaluation.evaluate:evaluate",
     "models": "leanrec.models:",

@@ -48,7 +48,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         head = f"{' and '.join(self.where)}: {len(self.checks)} checks, "
-        head += f"{len(self.findings)} findings" if self.findings else "nothing found"
+        head += f"{len(self.findings)} finding{'s' * (len(self.findings) > 1)}" if self.findings else "nothing found"
         return "\n".join([head, *map(str, self.findings), *(f"note, {one}" for one in self.notes)])
 
 

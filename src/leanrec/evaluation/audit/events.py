@@ -117,6 +117,9 @@ def duplicated_test_rows(log: Log) -> Finding | None:
     if not log.split or (not log.timed and log.repeats):
         return None
     again = log.test.filter(~pl.struct(log.key).is_first_distinct())
+    if log.prepared:
+        message = "{n} test events stand there again; targets are distinct items, so that they count once"
+        return note("duplicated-test-rows", message, again["user"])
     return finding("duplicated-test-rows", "{n} test events stand there again, and count again", again["user"])
 
 
