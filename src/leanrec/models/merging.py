@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -20,15 +21,16 @@ from leanrec.runtime.merging.fixed import Weighted
 from leanrec.runtime.merging.gather import ranked
 from leanrec.runtime.merging.learned import LinearRanker, Ranker
 from leanrec.runtime.sources.hybrid import HybridSource
-from leanrec.training.ranking import RankingData, fit_linear
+from leanrec.training.ranking import RankingData, fit_linear, fit_trees
 
 __all__ = ["Judged", "choose_ranker", "choose_weights", "gather_judged"]
 
 _JUDGES = 3000
 _BLOCK = 256
 _GRID = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
-_FOLDS = 5
-_PENALTIES = (1.0, 10.0, 100.0)
+_FOLDS = 3
+_PENALTIES = (0.1, 1.0, 10.0)
+_ROUNDS = (50, 100)
 
 
 @dataclass(frozen=True)
@@ -100,24 +102,33 @@ def choose_weights(judged: Judged, metric: Metric) -> npt.NDArray[np.float64]:
 def choose_ranker(
     judged: Judged, facts: ItemFacts, metric: Metric, kind: str | None
 ) -> tuple[Ranker, dict[str, float]]:
-    """The ranker and penalty that predict held-out fifths of the judges best, fitted to all of them.
+    """The ranker and setting that rank held-out thirds of the judges best, fitted to all of them.
 
-    Also the metric of each that was tried, on the held-out fifths.
+    kind: only rankers of that kind. Also the metric of each that was tried, on the held-out thirds.
     """
     data = _ranking_data(judged, facts)
-    tried: dict[str, float] = {}
-    fits = {f"linear l2={penalty:g}": penalty for penalty in _PENALTIES}
-    for name, penalty in fits.items():
-        scores_T = np.empty(len(data.relevant_T), np.float32)
-        for fold in range(_FOLDS):
-            inside_Q = np.arange(len(judged)) % _FOLDS != fold
-            ranker = LinearRanker(fit_linear(data.take(np.flatnonzero(inside_Q)), penalty))
-            at, _ = data.items.positions(np.flatnonzero(~inside_Q))
+    held_out: dict[str, npt.NDArray[np.float32]] = {}
+    for fold in range(_FOLDS):
+        inside_Q = np.arange(len(judged)) % _FOLDS != fold
+        at, _ = data.items.positions(np.flatnonzero(~inside_Q))
+        for name, ranker in _fits(data.take(np.flatnonzero(inside_Q)), kind):
+            scores_T = held_out.setdefault(name, np.zeros(len(data.relevant_T), np.float32))
             scores_T[at] = ranker.score(data.features_TF[at])
-        tried[name] = judged.judge(scores_T, metric)
+    tried = {name: judged.judge(scores_T, metric) for name, scores_T in held_out.items()}
+    say("ranker, on held-out thirds: " + ", ".join(f"{name} {score:.4f}" for name, score in tried.items()))
     chosen = max(tried, key=lambda name: tried[name])
-    say("ranker, on held-out fifths: " + ", ".join(f"{name} {score:.4f}" for name, score in tried.items()))
-    return LinearRanker(fit_linear(data, fits[chosen])), tried
+    return dict(_fits(data, kind))[chosen], tried
+
+
+def _fits(data: RankingData, kind: str | None) -> Iterator[tuple[str, Ranker]]:
+    """Every ranker that is tried, by what it is called."""
+    if kind in (None, "linear"):
+        for penalty in _PENALTIES:
+            yield f"linear l2={penalty:g}", LinearRanker(fit_linear(data, penalty))
+    if kind in (None, "trees"):
+        trees = fit_trees(data, rounds=max(_ROUNDS))
+        for rounds in _ROUNDS:
+            yield f"trees rounds={rounds}", trees.first(rounds)
 
 
 def _ranking_data(judged: Judged, facts: ItemFacts) -> RankingData:

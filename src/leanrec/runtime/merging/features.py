@@ -105,7 +105,7 @@ def _of_history(evidence: Evidence, repeat_rate_T: npt.NDArray[np.float32]) -> l
         return np.where(again_T, values_P[at_T], 0.0)
 
     distinct_B = np.bincount(known_P // width, minlength=len(lengths_B))
-    repeats_T = (1 - distinct_B / np.maximum(lengths_B, 1))[query_T]
+    repeats_T = ((lengths_B - distinct_B) / np.maximum(lengths_B, 1))[query_T]
     length_T = np.log1p(lengths_B)[query_T]
     return [
         again_T.astype(np.float64), np.log1p(of_pair(times_P)), np.log1p(of_pair(since_P)),
