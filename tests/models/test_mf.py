@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from leanrec.core.errors import ConfigError, InputError
@@ -17,7 +18,8 @@ from leanrec.data.dataset import Dataset
 from leanrec.data.prepare import prepare
 from leanrec.evaluation.evaluate import evaluate
 from leanrec.evaluation.ratings import rating_metrics
-from leanrec.models.mf import MF, MFConfig, Ratings, alternate
+from leanrec.models.mf import MF, MFConfig, _rated
+from leanrec.models.mf_factors import Ratings, alternate
 
 from .contract import ModelContract
 from .worlds import ITEMS, shop
@@ -64,6 +66,10 @@ class TestMFWithSettings(TestMF):
     settings = {"factors": 3, "regularisation": 2.0, "exponent": 0.5, "iterations": 4}  # noqa: RUF012
 
 
+def trained_on(data: Dataset) -> Ratings:
+    return Ratings.of(*_rated(data, refit=False), len(data.items))
+
+
 def dense_half_step(rated, residuals_T, table_ND, config):
     """Ridge regression with the bias as a variable of its own penalty, row by row."""
     vectors, biases = [], []
@@ -80,7 +86,7 @@ def dense_half_step(rated, residuals_T, table_ND, config):
 
 @pytest.mark.parametrize("exponent", [0.0, 1.0])
 def test_iterations_equal_dense_ridge_regressions(exponent):
-    ratings = Ratings.of(rated_shop(), refit=False)
+    ratings = trained_on(rated_shop())
     config = MFConfig(factors=3, regularisation=1.5, bias_regularisation=0.4, exponent=exponent, iterations=3)
     items_ND = np.random.default_rng(7).standard_normal((len(ratings.items), 3), np.float32) * np.float32(0.1)
     biases_N = np.zeros(len(ratings.items))
@@ -120,7 +126,7 @@ def test_events_without_a_rating_are_left_out():
     values = data.interactions.values.copy()
     values[::3] = np.nan
     partly = dataclasses.replace(data.interactions, values=values)
-    ratings = Ratings.of(dataclasses.replace(data, interactions=partly, fingerprint=""), refit=False)
+    ratings = trained_on(dataclasses.replace(data, interactions=partly, fingerprint=""))
     assert len(ratings.users_T) == (np.isfinite(values) & (data.interactions.split == 0)).sum()
 
 
@@ -137,6 +143,36 @@ def test_refit_learns_from_validation_too():
     once, again = (MF(factors=4).fit(data, refit=refit) for refit in (False, True))
     assert not np.array_equal(once.source.index.items_ND, again.source.index.items_ND)
     assert evaluate(again, data, on="test", k=10).rows[0].metrics["recall@10"] > 0
+
+
+def test_partial_fit_moves_only_what_has_new_ratings():
+    data = rated_shop()
+    model = MF(factors=3, regularisation=2.0, iterations=4)
+    before = model.fit(data)
+    rows = [("user1", "item1", 1.0), ("user1", "fresh", 5.0), ("stranger", "fresh", 4.5), ("stranger", "item3", 2.0)]
+    events = prepare(pl.DataFrame(rows, schema=["user_id", "item_id", "value"], orient="row"), split="random:0.5,0,0.5")
+    all_train = dataclasses.replace(events.interactions, split=np.zeros(len(events.interactions), np.uint8))
+    after = model.partial_fit(before, dataclasses.replace(events, interactions=all_train))
+    old, new = before.learned.factors, after.learned.factors
+    ratings = Ratings.of(after.learned.events, after.learned.ratings_T, len(after.items), before.learned.mean)
+    assert len(ratings.users_T) == len(before.learned.ratings_T) + len(rows)
+    config = MFConfig(factors=3, regularisation=2.0)
+    grown = old.grown(len(after.users), len(after.items))
+    residuals_T = ratings.users_T - ratings.mean - grown.biases_N[ratings.users.values]
+    users_UD, biases_U = dense_half_step(ratings.users, residuals_T, grown.items_ND, config)
+    moved = after.users.rows(["user1", "stranger"])
+    np.testing.assert_allclose(new.users_UD[moved], users_UD[moved], atol=1e-5)
+    np.testing.assert_allclose(new.biases_U[moved], biases_U[moved], atol=1e-5)
+    stay = np.setdiff1d(np.arange(len(data.users)), moved)
+    assert np.array_equal(new.users_UD[stay], old.users_UD[stay])
+    residuals_T = ratings.items_T - ratings.mean - new.biases_U[ratings.items.values]
+    items_ND, _ = dense_half_step(ratings.items, residuals_T, new.users_UD, config)
+    moved = after.items.rows(["item1", "fresh", "item3"])
+    np.testing.assert_allclose(new.items_ND[moved], items_ND[moved], atol=1e-5)
+    stay = np.setdiff1d(np.arange(len(data.items)), moved)
+    assert np.array_equal(new.items_ND[stay], old.items_ND[stay])
+    known = after.answer([Request(user_id="stranger", k=3)])[0]
+    assert known.item_ids and not known.degraded
 
 
 @pytest.mark.parametrize(

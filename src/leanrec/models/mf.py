@@ -10,16 +10,15 @@ in as liked by one standard deviation more than expected.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import msgspec
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.core.config import Config, to_dict
+from leanrec.core.config import Config, build, to_dict
 from leanrec.core.console import say
 from leanrec.core.errors import InputError
 from leanrec.core.jagged import Jagged
@@ -28,15 +27,16 @@ from leanrec.data.dataset import Dataset
 from leanrec.data.split import VALID
 from leanrec.evaluation.ratings import rmse
 from leanrec.index.exact import ExactIndex
-from leanrec.kernels.fold import fold_ridge_threaded
 from leanrec.models.assembly import assemble
 from leanrec.models.base import FitOptions, Model
+from leanrec.models.growth import Growth, Learned, grow
+from leanrec.models.mf_factors import RatingFactors, Ratings, alternate, constant_of, move
 from leanrec.models.popular import popular_fallback
 from leanrec.runtime.engines.factors import FactorsConfig, FactorsEngine
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
 
-__all__ = ["MF", "MFConfig", "RatingFactors", "Ratings", "alternate"]
+__all__ = ["MF", "MFConfig"]
 
 DEFAULTS_VERSION = 1
 _REGULARISATION = (10.0, 5.0, 20.0, 40.0)
@@ -81,75 +81,13 @@ class MFConfig(Config, frozen=True, kw_only=True):
             raise ValueError(f"exponent must be at least 0, not {self.exponent}")
 
 
-@dataclass(frozen=True, slots=True)
-class Ratings:
-    """Who rated what, both ways round, as (rows of the other side, ratings in their layout); mean: of all ratings."""
+@dataclass(frozen=True)
+class LearnedRatings(Learned):
+    """What `partial_fit` goes on from; ratings_T: in the layout of the events."""
 
-    users: Jagged
-    users_T: F64
-    items: Jagged
-    items_T: F64
+    ratings_T: F64
+    factors: RatingFactors
     mean: float
-
-    @classmethod
-    def of(cls, data: Dataset, refit: bool) -> Ratings:
-        """The training ratings of `data`; InputError when it has none. Events without a rating are left out."""
-        values, train = data.train_values(refit), data.train(refit)
-        known_T = np.zeros(0, np.bool_) if values is None else np.isfinite(values.values)
-        if values is None or not known_T.any():
-            raise InputError(
-                f"{data.name} has no ratings to train mf on: prepare it with --value-col, or use als, which needs none"
-            )
-        users, ratings_T = train.where(known_T), values.values[known_T].astype(np.float64)
-        order = np.argsort(users.values, kind="stable")
-        counts_N = np.bincount(users.values, minlength=len(data.items))
-        items = Jagged.from_lengths(users.row_of()[order].astype(np.int32), counts_N)
-        return cls(users, ratings_T, items, ratings_T[order], float(ratings_T.mean()))
-
-
-@dataclass(frozen=True, slots=True)
-class RatingFactors:
-    """mean + biases_U[u] + biases_N[i] + users_UD[u] . items_ND[i] is the predicted rating."""
-
-    users_UD: F32
-    biases_U: F64
-    items_ND: F32
-    biases_N: F64
-
-    def predict(self, mean: float, users_T: npt.NDArray[np.int64], items_T: npt.NDArray[np.int64]) -> F64:
-        """(T,) predicted ratings."""
-        tastes_T = np.einsum("td,td->t", self.users_UD[users_T], self.items_ND[items_T])
-        return np.asarray(mean + self.biases_U[users_T] + self.biases_N[items_T] + tastes_T)
-
-
-def alternate(ratings: Ratings, config: MFConfig, seed: int) -> Iterator[RatingFactors]:
-    """Vectors and biases after each iteration; config: without a None."""
-    num_items = len(ratings.items)
-    fresh_ND = np.random.default_rng(seed).standard_normal((num_items, config.factors), np.float32)
-    items_ND, biases_N = fresh_ND * np.float32(0.1), np.zeros(num_items)
-    for _ in range(config.iterations):
-        residuals_T = ratings.users_T - ratings.mean - biases_N[ratings.users.values]
-        users_UD, biases_U = _half_step(ratings.users, residuals_T, items_ND, config)
-        residuals_T = ratings.items_T - ratings.mean - biases_U[ratings.items.values]
-        items_ND, biases_N = _half_step(ratings.items, residuals_T, users_UD, config)
-        yield RatingFactors(users_UD, biases_U, items_ND, biases_N)
-
-
-def _half_step(rated: Jagged, residuals_T: F64, table_ND: F32, config: MFConfig) -> tuple[F32, F64]:
-    """Vectors and biases of the rows of `rated`: the bias is the coefficient of a constant column of the table."""
-    assert config.regularisation is not None
-    constant = _constant(config)
-    wide_ND = np.append(table_ND, np.full((len(table_ND), 1), constant, np.float32), axis=1)
-    weights_B = config.regularisation * np.maximum(rated.lengths, 1.0) ** config.exponent
-    none_D = np.zeros(wide_ND.shape[1])
-    found_BD = fold_ridge_threaded(rated, residuals_T, wide_ND, none_D, weights_B, numba.get_num_threads())
-    return np.ascontiguousarray(found_BD[:, :-1]), constant * found_BD[:, -1].astype(np.float64)
-
-
-def _constant(config: MFConfig) -> float:
-    """The value of the constant column that makes one penalty of both."""
-    assert config.regularisation is not None
-    return float((config.regularisation / config.bias_regularisation) ** 0.5)
 
 
 class MF(Model[MFConfig]):
@@ -159,7 +97,8 @@ class MF(Model[MFConfig]):
     Config = MFConfig
 
     def fit_with(self, data: Dataset, options: FitOptions) -> Recommender:
-        ratings = Ratings.of(data, refit=False)
+        size = len(data.items)
+        ratings = Ratings.of(*_rated(data, refit=False), size)
         judged = _judged(data)
         config = self.config
         if config.regularisation is None:
@@ -171,16 +110,41 @@ class MF(Model[MFConfig]):
             say(f"{self.name} (defaults {DEFAULTS_VERSION}): regularisation={config.regularisation:g}")
         _, iterations, factors = self._best(ratings, config, judged, options.seed)
         if options.refit:
-            ratings = Ratings.of(data, refit=True)
+            ratings = Ratings.of(*_rated(data, refit=True), size)
             *_, factors = alternate(ratings, msgspec.structs.replace(config, iterations=iterations), options.seed)
         chosen = {**to_dict(config), "iterations": iterations}
         fallback = popular_fallback(data, refit=options.refit)
-        return assemble(self, self.source(factors, ratings, config), data, options, fallback=fallback, chosen=chosen)
+        source = self.source(factors, ratings, config)
+        recommender = assemble(self, source, data, options, fallback=fallback, chosen=chosen)
+        recommender.learned = LearnedRatings(data.users, ratings.users, ratings.users_T, factors, ratings.mean)
+        return recommender
+
+    def update(self, recommender: Recommender, data: Dataset, options: FitOptions) -> Recommender:
+        """One half step for the users that have new ratings, old and new ones, then one for such items.
+
+        Both on all of their ratings; all others stay, so do the settings and the mean rating.
+        """
+        before = Learned.of(recommender)
+        assert isinstance(before, LearnedRatings)
+        config = build(MFConfig, recommender.card["config"])
+        growth = Growth.of(before.users, recommender.items, data, refit=options.refit)
+        fresh, fresh_T = _rated(data, refit=options.refit)
+        growth = replace(growth, fresh=Jagged(growth.items.rows(data.items.ids())[fresh.values], fresh.offsets))
+        events = growth.learned(before).events
+        values = Jagged(before.ratings_T, before.events.offsets).appended(
+            Jagged(fresh_T, fresh.offsets), growth.user_rows
+        )
+        ratings = Ratings.of(events, values.values, len(growth.items), before.mean)
+        factors = before.factors.grown(len(growth.users), len(growth.items))
+        factors = move(factors, ratings, growth.user_rows[fresh.lengths > 0], np.unique(growth.fresh.values), config)
+        updated = grow(recommender, self.source(factors, ratings, config), growth, data)
+        updated.learned = LearnedRatings(growth.users, events, ratings.users_T, factors, before.mean)
+        return updated
 
     def source(self, factors: RatingFactors, ratings: Ratings, config: MFConfig) -> EmbeddingSource:
         """What answers with these vectors; its scores are predicted ratings."""
         assert config.regularisation is not None
-        constant = _constant(config)
+        constant = constant_of(config)
         ones_U1, constants_N1 = np.ones((len(ratings.users), 1)), np.full((len(ratings.items), 1), constant)
         base_U1 = (ratings.mean + factors.biases_U[:, None]) / constant
         users_UD = np.hstack([factors.users_UD, ones_U1, base_U1]).astype(np.float32)
@@ -210,6 +174,17 @@ class MF(Model[MFConfig]):
                 break
         assert best is not None
         return best
+
+
+def _rated(data: Dataset, refit: bool) -> tuple[Jagged, F64]:
+    """The training events of `data` that have a rating, and those; InputError when there are none."""
+    values, train = data.train_values(refit), data.train(refit)
+    known_T = np.zeros(0, np.bool_) if values is None else np.isfinite(values.values)
+    if values is None or not known_T.any():
+        raise InputError(
+            f"{data.name} has no ratings to train mf on: prepare it with --value-col, or use als, which needs none"
+        )
+    return train.where(known_T), values.values[known_T].astype(np.float64)
 
 
 def _judged(data: Dataset) -> Judged:
