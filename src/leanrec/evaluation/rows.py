@@ -21,19 +21,22 @@ from leanrec.core.errors import InputError
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Queries
 from leanrec.data.dataset import Dataset, Part
-from leanrec.data.examples.base import HISTORY, ITEM, TIME, USER
+from leanrec.data.examples.base import HISTORY, ITEM, TIME, USER, Examples
 from leanrec.data.examples.events import examples_of
 from leanrec.evaluation.binary import BINARY, LESS_IS_BETTER, check_binary, pr_curve, reliability, roc_curve
 from leanrec.evaluation.paired import Paired, corrected
 from leanrec.evaluation.ratings import RATINGS
 from leanrec.runtime.recommender import Recommender
 
-__all__ = ["Judged", "RowResults", "Rows", "Task", "judge_rows", "predict", "rows_of"]
+__all__ = ["Judged", "RowResults", "Rows", "Task", "judge_examples", "judge_rows", "predict", "rows_of"]
 
 Task = Literal["ctr", "rating"]
 Values = npt.NDArray[np.float64]
 
 DRAWS = 500
+_FEWEST_DRAWS = 100
+_WORK = 25_000_000
+"""Rows drawn for one model in all; many rows are sure of themselves with fewer draws."""
 _BATCH = 4096
 _CURVE = 200
 _HISTORY = 200
@@ -74,6 +77,7 @@ class RowResults:
         self.task, self.on, self.truth_T = task, on, truth_T
         self._metrics, self._seed = METRICS[task], seed
         _, self._group_T = np.unique(groups_T, return_inverse=True)
+        self._groups = int(self._group_T.max()) + 1 if len(self._group_T) else 0
         for said_T in said.values():
             if task == "ctr":
                 check_binary(truth_T, said_T)
@@ -111,7 +115,7 @@ class RowResults:
         sides = [(1 + np.count_nonzero(side)) / (1 + len(draws)) for side in (draws <= 0, draws >= 0)]
         p = float(min(1.0, 2 * min(sides)))
         return Paired(
-            metric=metric, model=new.model, baseline=old.model, users=int(self._group_T.max()) + 1,
+            metric=metric, model=new.model, baseline=old.model, users=self._groups,
             difference=after - before, interval=(low, high), relative=after / before - 1 if before > 0 else None,
             relative_interval=None, p=p, p_holm=p, p_bh=p, method=self.method,
             verdict="better" if min(sign * low, sign * high) > 0 else "worse" if max(sign * low, sign * high) < 0
@@ -120,7 +124,16 @@ class RowResults:
 
     @property
     def method(self) -> str:
-        return f"bootstrap over users with all their rows (percentile, {DRAWS} draws)"
+        return f"bootstrap over {self._unit} (percentile, {self._count} draws)"
+
+    @property
+    def _unit(self) -> str:
+        alone = self._groups == len(self.truth_T)
+        return "rows" if alone else "users with all their rows"
+
+    @property
+    def _count(self) -> int:
+        return min(DRAWS, max(_FEWEST_DRAWS, _WORK // len(self.truth_T)))
 
     def curves(self) -> dict[str, dict[str, Any]]:
         """Model -> roc, pr and reliability, at most 200 points each; nothing for ratings."""
@@ -133,7 +146,7 @@ class RowResults:
         results = [
             {
                 "model": row.model, "on": self.on, "task": self.task, "rows": len(self.truth_T),
-                "users": int(self._group_T.max()) + 1, "metrics": {name: _known(v) for name, v in row.metrics.items()},
+                "users": self._groups, "metrics": {name: _known(v) for name, v in row.metrics.items()},
                 "interval": {name: [_known(end) for end in self.interval(row.model, name)] for name in self._metrics},
             }
             for row in self.rows
@@ -144,7 +157,7 @@ class RowResults:
     def __str__(self) -> str:
         shown = [name for name in ("auc", "log_loss", "ece", "brier", "f1", "rmse", "mae") if name in self._metrics]
         cells = [[row.model, *(self._cell(row, name) for name in shown)] for row in self.rows]
-        about = f"{len(self.truth_T):,} rows of {int(self._group_T.max()) + 1:,} users, {self.on}; 95 %: {self.method}"
+        about = f"{len(self.truth_T):,} rows of {self._groups:,} users, {self.on}; 95 %: {self.method}"
         pairs = [str(pair) for pair in self.paired() if pair.metric in shown[:2]]
         return "\n".join([format_table(["model", *shown], cells), about, *pairs])
 
@@ -159,12 +172,12 @@ class RowResults:
     @cached_property
     def _draws(self) -> Values:
         """(models, metrics, draws)."""
-        users = int(self._group_T.max()) + 1
-        found = np.full((len(self.rows), len(self._metrics), DRAWS), np.nan)
+        users, draws = self._groups, self._count
+        found = np.full((len(self.rows), len(self._metrics), draws), np.nan)
         rng = np.random.default_rng(self._seed)
         # Sorted once by prediction, so that metrics that sort find them sorted.
         orders = [np.argsort(-row.said_T, kind="stable") for row in self.rows]
-        for draw in range(DRAWS if users > 1 else 0):
+        for draw in range(draws if users > 1 else 0):
             weights_T = np.bincount(rng.integers(0, users, users), minlength=users)[self._group_T]
             for place, (row, order) in enumerate(zip(self.rows, orders, strict=True)):
                 truth_T, said_T, weight_T = self.truth_T[order], row.said_T[order], weights_T[order]
@@ -237,6 +250,32 @@ def judge_rows(
     said = {name: predict(model, data, rows) for name, model in models.items()}
     said |= _baselines(data, task, wanted, rows, seed)
     return RowResults(task, on, rows.truth_T, rows.users_T, said, seed=seed)
+
+
+def judge_examples(
+    models: Mapping[str, Recommender], examples: Examples, *, on: Part = "test", seed: int = 0
+) -> RowResults:
+    """Every model on labelled rows as they were logged, then the mean of training; rows are drawn one by one.
+
+    All columns of a row are its context; a model that was fitted on logged rows has one item, which is asked for.
+    """
+    if not examples.rows(on):
+        raise InputError(f"{examples.name} has no {on} rows to judge predictions by")
+    truth, said = [], {name: list[Values]() for name in models}
+    for frame in examples.batches(on, _BATCH):
+        truth.append(frame[examples.label].to_numpy().astype(np.float64))
+        context = {column: frame[column].to_list() for column in examples.columns}
+        nobody = np.full(len(frame), -1, np.int32)
+        queries = Queries(Jagged.empty(len(frame)), 1, users=nobody, context=context)
+        asked = Jagged(np.zeros(len(frame), np.int32), np.arange(len(frame) + 1, dtype=np.int64))
+        for name, model in models.items():
+            said[name].append(model.source.score(queries, asked).astype(np.float64))
+    truth_T = np.concatenate(truth)
+    sums = [(int(frame[examples.label].sum()), len(frame)) for frame in examples.batches("train", 1 << 16, [])]
+    rate = sum(yes for yes, _ in sums) / max(sum(rows for _, rows in sums), 1)
+    found = {name: np.concatenate(parts) for name, parts in said.items()}
+    return RowResults("ctr", on, truth_T, np.arange(len(truth_T)), {**found, "mean": np.full(len(truth_T), rate)},
+                      seed=seed)  # fmt: skip
 
 
 def _baselines(data: Dataset, task: Task, label: Any, rows: Rows, seed: int) -> dict[str, Values]:

@@ -10,8 +10,9 @@ from leanrec.core.config import Config
 from leanrec.core.console import say, step
 from leanrec.core.errors import InputError
 from leanrec.data.dataset import Dataset
+from leanrec.data.examples.stored import StoredExamples, holds_examples
 from leanrec.evaluation.evaluate import Results, evaluate
-from leanrec.evaluation.rows import RowResults, judge_rows
+from leanrec.evaluation.rows import RowResults, judge_examples, judge_rows
 from leanrec.models import MODELS
 from leanrec.runtime.recommender import Recommender
 
@@ -40,6 +41,10 @@ def evaluate_models(job: EvaluateJob) -> Results | RowResults:
     for name in job.models:
         if not Path(name).exists():
             raise InputError(f"{name} does not exist: name bundles, run folders or tables of recommendations")
+    if holds_examples(job.data):
+        rows = StoredExamples.load(job.data)
+        with step(f"judging {len(job.models)} models on rows of {rows.name}"):
+            return judge_examples({name: Recommender.load(name) for name in job.models}, rows, on=job.on)
     data = Dataset.load(job.data)
     loaded = {name: Recommender.load(name) for name in job.models if Path(name).is_dir()}
     task = job.task or _task([loaded.get(name) for name in job.models])
