@@ -13,6 +13,7 @@ from leanrec.core.console import say, step
 from leanrec.core.errors import InputError
 from leanrec.core.files import atomic_write
 from leanrec.data.dataset import Dataset
+from leanrec.data.examples.stored import StoredExamples, holds_examples
 from leanrec.evaluation.metrics import parse_metric
 from leanrec.events.history import FolderHistory
 from leanrec.jobs.doctor import package_versions
@@ -20,7 +21,7 @@ from leanrec.models import MODELS
 from leanrec.models.base import FitOptions
 from leanrec.runtime.recommender import Recommender
 
-__all__ = ["TrainJob", "fit_into", "fit_shared", "open_run", "train", "was_started"]
+__all__ = ["TrainJob", "fit_into", "fit_rows", "fit_shared", "open_run", "train", "was_started"]
 
 _OURS = (
     "bundle", "history", "checkpoints", "tensorboard", "mlflow", "mlflow.db", "mlflow.run", "wandb", "profile",
@@ -59,12 +60,36 @@ def train(job: TrainJob) -> Recommender:
     """Fit the model into the run folder `job.out`; the run can be resumed after any interruption."""
     MODELS[job.model](**job.settings)  # refuses an unknown model, setting or metric before the data is touched
     parse_metric(job.metric)
+    if holds_examples(job.data):
+        return fit_rows(job)
     if job.workers != 1 or job.cluster is not None:
         from leanrec.jobs.launch import launch
 
         return launch(job)
     data = Dataset.load(job.data)
     return fit_into(job, data)
+
+
+def fit_rows(job: TrainJob) -> Recommender:
+    """`train` on labelled rows as they were logged: in them nobody has a history."""
+    from leanrec.models.scoring import ScoringModel
+
+    model = MODELS[job.model](**job.settings)
+    if not isinstance(model, ScoringModel):
+        raise InputError(
+            f"{job.model} learns from events, and {job.data} holds labelled rows: choose a model of clicks"
+        )
+    if job.workers != 1 or job.cluster is not None:
+        raise InputError(f"{job.model} trains in one process: leave --workers and --cluster out")
+    examples, run = StoredExamples.load(job.data), Path(job.out)
+    open_run(job, examples)
+    options = FitOptions(
+        seed=job.seed, refit=job.refit, run=run, resume=job.resume, time_limit=job.time_limit, metric=job.metric
+    )
+    with step(f"training {job.model} on {examples.name}"):
+        recommender = model.fit_examples(examples, options)
+        recommender.save(run / "bundle")
+    return recommender
 
 
 def fit_into(job: TrainJob, data: Dataset) -> Recommender:
@@ -99,7 +124,7 @@ def was_started(job: TrainJob) -> bool:
     return record.get("launch") == job.launch and (run / "checkpoints" / "last.safetensors").exists()
 
 
-def open_run(job: TrainJob, data: Dataset) -> None:
+def open_run(job: TrainJob, data: Dataset | StoredExamples) -> None:
     """Make the run folder, or check that it is the same run that goes on."""
     run = Path(job.out)
     record = {
