@@ -70,32 +70,29 @@ class ItemText(nn.Module, ABC):
         """Parameters that learn at `slow_rate`."""
 
 
-class Projection(nn.Module):
-    """Fixed text vectors to D dimensions: standardised over the catalogue, one hidden layer beside a straight path.
+class Projection(nn.Linear):
+    """Fixed text vectors to D dimensions: standardised over the catalogue, then a linear map.
 
     Vectors of a language model share a large common part and differ in a few directions, so that without the first step
-    all items look alike (WhitenRec, arXiv:2402.10602). What comes out is as long as a fresh row of an item table.
+    all items look alike (WhitenRec, arXiv:2402.10602). What comes out is as long as a fresh row of an item table. All
+    items move at every step, so inputs are short (`_REACH`): it bounds how far one step of Adam moves them.
     """
 
     mean_E: Tensor
     scale: Tensor
 
     def __init__(self, vectors_NE: npt.NDArray[np.float32], dim: int) -> None:
-        super().__init__()
+        super().__init__(vectors_NE.shape[1], dim)
         mean_E = vectors_NE.mean(axis=0)
-        spread = float(np.sqrt(np.square(vectors_NE - mean_E).mean())) or 1.0
+        length = float(np.sqrt(np.square(vectors_NE - mean_E).sum(axis=1).mean())) or 1.0
         self.register_buffer("mean_E", torch.from_numpy(mean_E))
-        self.register_buffer("scale", torch.tensor([1.0 / spread]))
-        width = vectors_NE.shape[1]
-        self.straight = nn.Linear(width, dim)
-        self.up, self.down = nn.Linear(width, 2 * dim), nn.Linear(2 * dim, dim)
-        nn.init.normal_(self.straight.weight, std=(width * dim) ** -0.5)
-        nn.init.zeros_(self.straight.bias)
-        nn.init.zeros_(self.down.weight)
-        nn.init.zeros_(self.down.bias)
+        self.register_buffer("scale", torch.tensor([_REACH / length]))
+        nn.init.normal_(self.weight, std=dim**-0.5 / _REACH)
+        nn.init.zeros_(self.bias)
 
     def forward(self, vectors_UE: Tensor) -> Tensor:
         """(U, D)."""
-        x_UE = (vectors_UE - self.mean_E) * self.scale
-        out: Tensor = self.straight(x_UE) + self.down(nn.functional.gelu(self.up(x_UE)))
-        return out
+        return super().forward((vectors_UE - self.mean_E) * self.scale)
+
+
+_REACH = 0.2
