@@ -166,7 +166,7 @@ def test_an_answer_says_which_source_brought_each_item(tmp_path: Path):
     model = _model(source, fallback=chain)
     found = model.answer([Request(history=["i1"], k=3), Request(user_id="nobody", k=2)])
     assert found[0].item_ids == ["i6", "i5", "i8"] and found[0].sources == ["other", "one", "other"]
-    assert found[1].degraded and found[1].item_ids[0] == "i9"
+    assert found[1].degraded and found[1].item_ids[0] == "i9" and found[1].sources == ["late", "late"]
     model.save(tmp_path / "bundle")
     again = Recommender.load(tmp_path / "bundle")
     assert again.id == model.id

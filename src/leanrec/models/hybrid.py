@@ -79,6 +79,7 @@ class Hybrid(Model[HybridConfig]):
     def __init__(self, config: HybridConfig | None = None, **overrides: Any) -> None:
         super().__init__(config, **overrides)
         check_specs(self.config.sources, self.name)
+        check_specs(self.config.fallback, f"{self.name} fallback")
         self._rerank = [_reranker(one) for one in self.config.rerank]
 
     def fit_with(self, data: Dataset, options: FitOptions) -> Recommender:

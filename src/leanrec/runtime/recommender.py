@@ -128,8 +128,12 @@ class Recommender:
         other = self.fallback.search(queries.take(ask))
         items_BK, scores_BK = hits.items_BK.copy(), hits.scores_BK.copy()
         items_BK[ask], scores_BK[ask] = other.items_BK, other.scores_BK
+        brought_BK = hits.brought_BK
+        if brought_BK is not None:
+            brought_BK = brought_BK.copy()
+            brought_BK[ask] = 0 if other.brought_BK is None else other.brought_BK
         degraded_B[ask] |= other.items_BK[:, 0] >= 0
-        return Hits(items_BK, scores_BK, hits.brought_BK), degraded_B
+        return Hits(items_BK, scores_BK, brought_BK), degraded_B
 
     def answer(self, requests: Sequence[Request]) -> list[Ranking]:
         """Ids in, ids out. UnknownItem for an id in a bare history that the model does not know.
@@ -252,12 +256,11 @@ class Recommender:
     def _ranking(self, hits: Hits, row: int, degraded: bool, why: list[Id | None] | None = None) -> Ranking:
         items_K = hits.items_BK[row]
         found = int((items_K >= 0).sum())
-        if degraded and self.fallback is not None:
-            names = [self.fallback.name] * found
-        elif hits.brought_BK is None:
-            names = [self.source.name] * found
+        source = self.fallback if degraded and self.fallback is not None else self.source
+        if hits.brought_BK is None:
+            names = [source.name] * found
         else:
-            names = [self.source.brings[part] for part in hits.brought_BK[row, :found].tolist()]
+            names = [source.brings[part] for part in hits.brought_BK[row, :found].tolist()]
         return Ranking(self.items.ids(items_K[:found]), hits.scores_BK[row, :found].tolist(), names, degraded, why)
 
     def _history(self, request: Request) -> npt.NDArray[np.int32]:
