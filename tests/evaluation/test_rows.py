@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 
 from leanrec.core.errors import InputError
+from leanrec.core.ids import Vocabulary
+from leanrec.core.jagged import Jagged
 from leanrec.data.prepare import prepare
 from leanrec.evaluation.binary import binary_metrics
 from leanrec.evaluation.ratings import rating_metrics
@@ -68,6 +72,27 @@ def test_ratings_against_the_means(data):
     assert pair.difference < 0
     assert pair.verdict == "better"
     assert pair.p_holm >= pair.p
+
+
+def test_users_that_a_model_knows_nothing_of_count_as_the_mean(data):
+    """A matrix factorisation trained on other users, asked about events without a history."""
+    model = MODELS["mf"](factors=2).fit(data)
+    strangers = replace(data, users=Vocabulary([f"new{n}" for n in range(60)]), fingerprint="")
+    rows = rows_of(strangers, "rating")
+    first = replace(rows, histories=Jagged.empty(len(rows)))
+    assert np.isneginf(predict(model, strangers, first)).all()
+    fresh = replace(strangers, interactions=_only_test(strangers.interactions))
+    found = judge_rows({"mf": model}, fresh, "rating")
+    assert "60 rows" in found.notes["mf"]
+    assert "60 rows" in str(found)
+    assert found.to_dict()["results"][0]["notes"]
+
+
+def _only_test(events):
+    """Each user's first event is the test, so that nothing is known before it; the others train."""
+    split = np.zeros(len(events), np.uint8)
+    split[events.items.offsets[:-1]] = 2
+    return replace(events, split=split)
 
 
 def test_intervals_are_over_users():

@@ -72,10 +72,10 @@ class RowResults:
 
     def __init__(
         self, task: Task, on: str, truth_T: Values, groups_T: npt.NDArray[Any], said: Mapping[str, Values], *,
-        seed: int = 0,
+        notes: Mapping[str, str] | None = None, seed: int = 0,
     ) -> None:  # fmt: skip
         self.task, self.on, self.truth_T = task, on, truth_T
-        self._metrics, self._seed = METRICS[task], seed
+        self._metrics, self._seed, self.notes = METRICS[task], seed, dict(notes or {})
         _, self._group_T = np.unique(groups_T, return_inverse=True)
         self._groups = int(self._group_T.max()) + 1 if len(self._group_T) else 0
         for said_T in said.values():
@@ -148,6 +148,7 @@ class RowResults:
                 "model": row.model, "on": self.on, "task": self.task, "rows": len(self.truth_T),
                 "users": self._groups, "metrics": {name: _known(v) for name, v in row.metrics.items()},
                 "interval": {name: [_known(end) for end in self.interval(row.model, name)] for name in self._metrics},
+                "notes": [self.notes[row.model]] if row.model in self.notes else [],
             }
             for row in self.rows
         ]  # fmt: skip
@@ -159,7 +160,8 @@ class RowResults:
         cells = [[row.model, *(self._cell(row, name) for name in shown)] for row in self.rows]
         about = f"{len(self.truth_T):,} rows of {self._groups:,} users, {self.on}; 95 %: {self.method}"
         pairs = [str(pair) for pair in self.paired() if pair.metric in shown[:2]]
-        return "\n".join([format_table(["model", *shown], cells), about, *pairs])
+        notes = [f"{model}: {note}" for model, note in self.notes.items()]
+        return "\n".join([format_table(["model", *shown], cells), about, *pairs, *notes])
 
     def _cell(self, row: Judged, metric: str) -> str:
         low, high = self.interval(row.model, metric)
@@ -219,7 +221,7 @@ def _values(data: Dataset, on: Part) -> Values:
 
 
 def predict(model: Recommender, data: Dataset, rows: Rows) -> Values:
-    """(T,) what the model says of each row; its fallback's word where it knows nothing."""
+    """(T,) what the model says of each row; -inf where it knows nothing of the user."""
     users_T = None
     if model.users is not None:
         same = model.users is data.users or model.users == data.users
@@ -247,9 +249,17 @@ def judge_rows(
     said_labels = [model.card.get("config", {}).get("label") for model in models.values()]
     wanted = label or next((one for one in said_labels if one), None)
     rows = rows_of(data, task, on=on, label=wanted, seed=seed)
-    said = {name: predict(model, data, rows) for name, model in models.items()}
-    said |= _baselines(data, task, wanted, rows, seed)
-    return RowResults(task, on, rows.truth_T, rows.users_T, said, seed=seed)
+    baselines = _baselines(data, task, wanted, rows, seed)
+    said, notes = {}, {}
+    for name, model in models.items():
+        said[name] = predict(model, data, rows)
+        silent_T = np.isneginf(said[name])
+        if silent_T.any():
+            notes[name] = (
+                f"{int(silent_T.sum()):,} rows of users that it knows nothing of count as the mean of training"
+            )
+            said[name][silent_T] = baselines["mean"][silent_T]
+    return RowResults(task, on, rows.truth_T, rows.users_T, said | baselines, notes=notes, seed=seed)
 
 
 def judge_examples(
