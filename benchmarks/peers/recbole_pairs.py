@@ -9,6 +9,7 @@ Last line: JSON with `seconds` and `ndcg`, both by epoch and the first cumulativ
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -92,6 +93,7 @@ def main():
     torch.set_num_threads(options.threads)
     arrays = dict(np.load(options.arrays))
     with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)  # RecBole writes logs where it stands
         dataset, train, network, trainer = build(arrays, options.model, options.seed, folder)
         seconds, scores, spent = [], [], 0.0
         for epoch in range(options.epochs):

@@ -40,7 +40,7 @@ class CollaborativeConfig(Config, frozen=True, kw_only=True):
     """Standard deviation of a fresh vector's values."""
     batch: int = 1024
     """Users or pairs a step, as the model says."""
-    epochs: int = 100
+    epochs: int = 200
     """At most."""
     patience: int | None = None
     """Epochs without a better validation score before training stops; a tenth of the epochs, at least 3 validations."""
