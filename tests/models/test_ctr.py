@@ -236,3 +236,27 @@ def test_the_same_label_everywhere_is_refused():
         MultiTask().fit(rated())
     with pytest.raises(ConfigError, match="dropout must be at least 0 and below 1"):
         FM(dropout=1.5)
+
+
+def test_logistic_goes_on_with_new_events():
+    data, fitted = rated(), None
+    model = Logistic(label="value>=2", passes=3)
+    fitted = model.fit(data)
+    fresh = pl.DataFrame(
+        {
+            "user_id": ["user1"] * 6 + ["newcomer"] * 6,
+            "item_id": [f"item{n}" for n in (0, 2, 4, 6, 8, 41)] * 2,
+            "value": [3.0, 1.0, 3.0, 1.0, 3.0, 1.0] * 2,
+            "timestamp": [1.7e9 + n for n in range(12)],
+        }
+    )
+    more = model.partial_fit(fitted, prepare(fresh, split="leave-one-out", repeats=False, name="more"))
+    assert more.users is not None and more.users.ids()[: len(data.users)] == data.users.ids()
+    assert more.users.row("newcomer") >= 0 and more.items.row("item41") == len(data.items)
+    old, new = (
+        [one for (one,) in r.score([Request(user_id="user1")] * 2, [["item4"], ["item6"]])] for r in (fitted, more)
+    )
+    assert new[0] - old[0] > new[1] - old[1]
+    assert more.answer([Request(user_id="newcomer", k=3)])[0].item_ids
+    again = model.partial_fit(more, prepare(fresh, split="leave-one-out", repeats=False, name="more"))
+    assert again.learned.n_R.sum() > more.learned.n_R.sum()

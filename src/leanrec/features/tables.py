@@ -48,6 +48,20 @@ class FeatureTables:
         codes = space.item_codes(np.arange(len(items) - 1)) if space.history else np.empty(0, np.int32)
         return cls(space, users, items, _unknown(space, "context"), codes)
 
+    def grown(self, examples: Examples, num_users: int, num_items: int) -> Self:
+        """With rows for the users and items of `examples` that come after those known here."""
+        sides: tuple[tuple[SideName, Encoded, int], ...] = (
+            ("user", self.users, num_users), ("item", self.items, num_items),
+        )  # fmt: skip
+        tables = {}
+        for side, old, total in sides:
+            frame = examples.entities(side)
+            assert frame is not None, "they are known by rows"
+            rows = frame[f"{side}_id"].to_numpy()
+            tables[side] = _grown(old, self.space.encode(frame, (side,)), rows, total)
+        codes = self.space.item_codes(np.arange(num_items)) if self.space.history else self.item_codes
+        return type(self)(self.space, tables["user"], tables["item"], self.unsaid, codes)
+
     def pairs(self, queries: Queries, items: Jagged) -> FeatureBatch:
         """(T rows) the features of each listed item for its query: row i of `items` is asked of query i.
 
@@ -115,17 +129,31 @@ def _table(space: FeatureSpace, examples: Examples, side: SideName) -> Encoded:
     frame, unknown = examples.entities(side), _unknown(space, side)
     if frame is None:
         return unknown
-    known = space.encode(frame, (side,))
+    return _below(space.encode(frame, (side,)), unknown)
+
+
+def _below(above: Encoded, below: Encoded) -> Encoded:
+    """The rows of both."""
     lists = tuple(
-        Jagged(np.concatenate([a.values, b.values]), np.append(a.offsets, a.offsets[-1] + b.offsets[-1]))
-        for a, b in zip(known.lists, unknown.lists, strict=True)
+        Jagged(np.concatenate([a.values, b.values]), np.concatenate([a.offsets, a.offsets[-1] + b.offsets[1:]]))
+        for a, b in zip(above.lists, below.lists, strict=True)
     )
     return Encoded(
-        np.concatenate([known.numbers_BF, unknown.numbers_BF]),
-        np.concatenate([known.categories_BF, unknown.categories_BF]),
+        np.concatenate([above.numbers_BF, below.numbers_BF]),
+        np.concatenate([above.categories_BF, below.categories_BF]),
         lists,
-        np.concatenate([known.moments_BM, unknown.moments_BM]),
+        np.concatenate([above.moments_BM, below.moments_BM]),
     )
+
+
+def _grown(old: Encoded, fresh: Encoded, rows: npt.NDArray[np.int32], total: int) -> Encoded:
+    """Old rows as they are, fresh ones at their place where that is new, the unknown one last."""
+    known = len(old) - 1
+    place = np.full(total + 1, known)
+    place[:known] = np.arange(known)
+    new = np.flatnonzero(rows >= known)
+    place[rows[new]] = len(old) + new
+    return _below(old, fresh).take(place)
 
 
 def _unknown(space: FeatureSpace, side: SideName) -> Encoded:

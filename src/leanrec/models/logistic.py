@@ -15,15 +15,23 @@ import numpy as np
 import numpy.typing as npt
 
 from leanrec.core.console import say
+from leanrec.core.errors import ConfigError
 from leanrec.core.jagged import Jagged
 from leanrec.core.space import Dimension, Range
+from leanrec.data.dataset import Dataset
+from leanrec.data.examples.events import examples_of
+from leanrec.data.examples.renumbered import Renumbered
 from leanrec.features.stacked import Stacked
 from leanrec.kernels.ftrl import ftrl, ftrl_weights
+from leanrec.models.base import FitOptions
+from leanrec.models.growth import Growth, grow
 from leanrec.models.linear import linear_engine
 from leanrec.models.scoring import Learned, Learning, ScoringModel
 from leanrec.runtime.engines.ctr import PlanEngine
+from leanrec.runtime.recommender import Recommender
+from leanrec.runtime.sources.scorer import ScoringSource
 from leanrec.training.judging import Watch, judge
-from leanrec.training.labelled import Labelled, RowsConfig
+from leanrec.training.labelled import Labelled, RowsConfig, balanced, encode
 
 __all__ = ["FTRLState", "Logistic", "LogisticConfig"]
 
@@ -85,7 +93,7 @@ class Logistic(ScoringModel[LogisticConfig]):
         if learning.length is not None:
             l2 = path[learning.length // self.config.passes]
             state = self._passes(train, None, l2, learning, learning.length % self.config.passes + 1)[0]
-            return Learned(self._engine(state, l2, train), learning.length)
+            return Learned(self._engine(state, l2, train), learning.length, state=state)
         found = [(l2, *self._passes(train, valid, l2, learning)) for l2 in (path if len(valid) else path[:1])]
         place = max(range(len(found)), key=lambda one: found[one][2])
         l2, state, _, passes = found[place]
@@ -93,7 +101,36 @@ class Logistic(ScoringModel[LogisticConfig]):
         zero = float(np.mean(engine.table_RE == 0))
         say(f"{self.name}: l2={l2:g}, {passes} passes, {zero:.0%} of the weights are zero")
         facts = {"l2": l2, "passes": passes, "zero_weights": zero}
-        return Learned(engine, place * self.config.passes + passes - 1, facts=facts)
+        return Learned(engine, place * self.config.passes + passes - 1, facts=facts, state=state)
+
+    def update(self, recommender: Recommender, data: Dataset, options: FitOptions) -> Recommender:
+        """One more pass, over the new rows alone. Features and calibration stay as they are: users, items and other
+        categories that only `data` knows count as unknown ones until the model is fitted anew.
+        """
+        state, source = recommender.learned, recommender.source
+        if not isinstance(state, FTRLState) or not isinstance(source, ScoringSource) or recommender.users is None:
+            raise ConfigError(
+                f"this {self.name} was loaded, and bundles do not hold what it goes on from: keep the recommender that "
+                "fit gave, or fit it anew on old and new events together"
+            )
+        growth = Growth.of(recommender.users, recommender.items, data, refit=options.refit)
+        config, facts = self.config, recommender.card
+        plain = examples_of(
+            data, facts["config"]["label"], negatives=config.negatives, history=config.history, seed=options.seed,
+            refit=options.refit,
+        )  # fmt: skip
+        rows = Renumbered(plain, growth.user_rows, growth.items.rows(data.items.ids()))
+        train, _ = balanced(encode(source.tables.space, rows, "train"), config.balance, options.seed)
+        state = state.copy()
+        stacked = Stacked.of(train.batch.layout)
+        self.absorb(state, *stacked.sparse(train.batch), train, facts["l2"], np.random.default_rng(options.seed))
+        tables = source.tables.grown(rows, len(growth.users), len(growth.items))
+        engine = self._engine(state, facts["l2"], train)
+        updated = grow(
+            recommender, ScoringSource(self.name, len(growth.items), tables, engine, source.calibrator), growth, data
+        )
+        updated.learned = state
+        return updated
 
     def _passes(
         self, train: Labelled, valid: Labelled | None, l2: float, learning: Learning, passes: int | None = None

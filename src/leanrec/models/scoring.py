@@ -56,12 +56,15 @@ class Learning:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """engine: what answers. length: how long was best. link: what a raw score is. facts: for the card."""
+    """engine: what answers. length: how long was best. link: what a raw score is. facts: for the card. state: what
+    `update` goes on from, where the model can.
+    """
 
     engine: ScoringEngine
     length: int = 0
     link: Literal["sigmoid", "identity"] = "sigmoid"
     facts: Mapping[str, Any] = field(default_factory=dict)
+    state: Any = None
 
 
 class ScoringModel(Model[C]):
@@ -81,7 +84,7 @@ class ScoringModel(Model[C]):
 
     def fit_with(self, data: Dataset, options: FitOptions) -> Recommender:
         label = self.labels(data)
-        if self.config.label is None:
+        if self.config.label is None and isinstance(label, str):
             say(f"{self.name} (defaults {DEFAULTS_VERSION}): label={label!r}")
 
         def examples(refit: bool) -> Examples:
@@ -90,16 +93,17 @@ class ScoringModel(Model[C]):
                 data, label, negatives=config.negatives, history=config.history, seed=options.seed, refit=refit
             )
 
-        source, facts = self.fit_source(examples, len(data.items), options)
+        source, facts, state = self.fit_source(examples, len(data.items), options)
         recommender = assemble(self, source, data, options, chosen={"label": label})
         recommender.card |= facts
+        recommender.learned = state
         return recommender
 
     def fit_examples(self, examples: Examples, options: FitOptions) -> Recommender:
         """A Recommender for rows as they were logged. Its one item is "impression": ask for its score in a context."""
         if options.refit:
             raise InputError(f"{self.name} cannot be refitted on logged rows: leave --refit out")
-        source, facts = self.fit_source(lambda _: examples, 1, options)
+        source, facts, _ = self.fit_source(lambda _: examples, 1, options)
         card = {"model": self.name, "config": to_dict(self.config), "seed": options.seed, "refit": False, **facts}
         lineage = {"dataset": examples.fingerprint, "name": examples.name}
         users = Vocabulary([])
@@ -108,8 +112,11 @@ class ScoringModel(Model[C]):
 
     def fit_source(
         self, examples: Callable[[bool], Examples], num_items: int, options: FitOptions
-    ) -> tuple[ScoringSource, dict[str, Any]]:
-        """The fitted source and facts for its card. examples: the rows, given whether validation rows train too."""
+    ) -> tuple[ScoringSource, dict[str, Any], Any]:
+        """The fitted source, facts for its card, and what `update` goes on from.
+
+        examples: the rows, given whether validation rows train too.
+        """
         deadline = None if options.time_limit is None else time.monotonic() + options.time_limit
         rows = examples(False)
         space, train, valid = self._encoded(rows)
@@ -128,7 +135,7 @@ class ScoringModel(Model[C]):
             learned = self.learn(train, none, Learning(options.seed, deadline, learned.length))
             tables = FeatureTables.build(space, rows)
         source = ScoringSource(self.name, num_items, tables, learned.engine, calibrator, task=self.served)
-        return source, facts
+        return source, facts, learned.state
 
     def _encoded(self, rows: Examples) -> tuple[FeatureSpace, Labelled, Labelled]:
         if not rows.rows("train"):
