@@ -16,7 +16,7 @@ from leanrec.runtime.base import Source
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.popular import PopularSource
 
-__all__ = ["Growth", "Learned", "grow"]
+__all__ = ["Growth", "Learned", "grow", "grown_attributes"]
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,13 @@ def grow(recommender: Recommender, source: Source, growth: Growth, data: Dataset
         repeats=recommender.repeats,
         fallback=fallback,
         users=growth.users if source.personal else None,
-        attributes=_attributes(recommender, growth.items, data),
+        attributes=grown_attributes(recommender, growth.items, data),
         card=recommender.card,
         lineage={**recommender.lineage, "learned_since": data.fingerprint},
     )
 
 
-def _attributes(recommender: Recommender, items: Vocabulary, data: Dataset) -> ItemAttributes | None:
+def grown_attributes(recommender: Recommender, items: Vocabulary, data: Dataset) -> ItemAttributes | None:
     """Old rows as they are, and those that the new data has for new items."""
     old, new = recommender.attributes, data.attributes
     if old is None:

@@ -15,6 +15,9 @@ SOURCES: Registry[Source] = Registry(
             "leanrec.runtime.sources.neighbours:NeighbourSource", "stored similarities of items, added up"
         ),
         "scorer": Entry("leanrec.runtime.sources.scorer:ScoringSource", "probabilities from features, item by item"),
+        "content": Entry(
+            "leanrec.runtime.sources.content:ContentSource", "items whose attributes are like those of the history"
+        ),
         "similar-users": Entry(
             "leanrec.runtime.sources.similar_users:SimilarUsersSource", "what the users most like a history had"
         ),
