@@ -133,6 +133,19 @@ class TestCrosses:
         assert space.layout.sizes[2] == 16 and found.min() >= 1 and found.max() <= 15 and len(np.unique(found)) > 10
 
 
+def test_only_the_most_telling_columns_are_kept_when_asked(capfd):
+    rng = np.random.default_rng(0)
+    label = np.arange(2000) % 2
+    columns = {
+        "noise": rng.normal(size=2000),
+        "tells": label + rng.normal(size=2000),
+        "c": rng.choice(["a", "b"], 2000),
+    }
+    space = fitted({"keep": 1}, **columns)
+    assert space.columns == ["tells"] and "noise, c are left out" in capfd.readouterr().err
+    equal(space.transform(pl.DataFrame(columns)), fitted(tells=columns["tells"]).transform(pl.DataFrame(columns)))
+
+
 def test_what_is_left_out_is_said_with_its_reason(capfd):
     words = [f"a long title number {n}" for n in range(200)]
     space = fitted(same=["s"] * 200, text=words, x=np.arange(200))

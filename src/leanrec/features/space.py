@@ -19,6 +19,7 @@ from leanrec.features.base import Encoded, Feature, Learner
 from leanrec.features.batch import FeatureBatch, Layout
 from leanrec.features.category import Category
 from leanrec.features.derived import Ages, Cross, learn_ages
+from leanrec.features.selection import mutual_information
 
 if TYPE_CHECKING:
     import polars as pl
@@ -52,10 +53,13 @@ class FeatureConfig(Config, frozen=True, kw_only=True):
     """Codes of a crossed field at most; with more combinations they are hashed."""
     history: int = 50
     """Items of the history that are kept, the newest; 0 leaves it out."""
+    keep: int = 0
+    """Only so many columns of numbers and categories, those that alone say most of the main label (mutual information
+    on training rows); 0 keeps all."""
 
     def __post_init__(self) -> None:
-        if self.history < 0 or not 2 <= self.cross_size < 1 << 31:
-            raise ValueError("history must not be negative, and cross_size at least 2")
+        if self.history < 0 or self.keep < 0 or not 2 <= self.cross_size < 1 << 31:
+            raise ValueError("history and keep must not be negative, and cross_size must be at least 2")
 
 
 class FeatureSpace:
@@ -98,8 +102,12 @@ class FeatureSpace:
         for column, learner in learners.items():
             features[examples.sides[column]].append(learner.finish())
         history = config.history if kinds.get(_HISTORY) == "history" else 0
-        plain = cls(features, ages=Ages(()), crosses=(), history=history)
-        ages = learn_ages(plain.features, plain.encode(examples.sample("train", _SEEN)))
+        sample = examples.sample("train", _SEEN)
+        plain: FeatureSpace = cls(features, ages=Ages(()), crosses=(), history=history)
+        if config.keep:
+            plain = _most_telling(plain, sample, examples.label, config.keep)
+            features = {side: list(some) for side, some in plain.features.items()}
+        ages = learn_ages(plain.features, plain.encode(sample))
         crosses = [Cross.of(plain.layout, pair, config.cross_size) for pair in config.crosses]
         return cls(features, ages=ages, crosses=crosses, history=history)
 
@@ -180,6 +188,20 @@ class FeatureSpace:
         except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
             raise BundleError(f"the features of the bundle are broken ({error}): make it again") from error
         return made
+
+
+def _most_telling(space: FeatureSpace, sample: pl.DataFrame, label: str, keep: int) -> FeatureSpace:
+    """The space of the columns that say most of the label; those whose fields cannot be judged alone all stay."""
+    told = {one.field: one.importance for one in mutual_information(space.transform(sample), sample[label].to_numpy())}
+    every = [feature for side in SIDES for feature in space.features[side]]
+    fields = {f.column: [told[name] for name in (*f.numbers, *(n for n, _ in f.categories))] for f in every}
+    judged = [column for column, importances in fields.items() if importances]
+    kept = sorted(judged, key=lambda column: -max(fields[column]))[:keep]
+    out = [column for column in judged if column not in kept and not (column == _ITEM and space.history)]
+    if out:
+        say(f"features: {', '.join(out)} are left out, they alone say the least of {label!r} (keep={keep})")
+    features = {side: [f for f in some if f.column not in out] for side, some in space.features.items()}
+    return FeatureSpace(features, ages=space.ages, crosses=(), history=space.history)
 
 
 def _choose(examples: Examples, config: FeatureConfig) -> dict[str, str]:
