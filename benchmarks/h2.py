@@ -27,9 +27,10 @@ from leanrec.data.dataset import Dataset
 from leanrec.data.prepare import prepare
 from leanrec.evaluation.evaluate import evaluate
 from leanrec.evaluation.results import Results
-from leanrec.models.hybrid import Hybrid
+from leanrec.models.hybrid import Hybrid, parse_reranker
 from leanrec.rerank import Catalogue
 from leanrec.rerank.alike import unit_vectors
+from leanrec.runtime.base import Source
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.hybrid import HybridSource
 
@@ -37,14 +38,14 @@ SOURCES = ["esasrec", "item-knn", "popular", "popular-recent"]
 METRICS = ("recall@10", "ndcg@10", "coverage@10")
 SECONDS = None if LONG else float(os.environ.get("H2_SECONDS", "420"))
 """Of training the sequence model."""
-VARIANTS: dict[str, dict[str, Any]] = {
+MERGES: dict[str, dict[str, Any]] = {
     "hybrid": {},
     "merge=rrf": {"merge": "rrf"},
     "merge=weighted": {"merge": "weighted"},
-    "rerank=mmr .1": {"rerank": [{"kind": "mmr", "diversity": 0.1, "by": "users"}]},
-    "rerank=mmr .3": {"rerank": [{"kind": "mmr", "diversity": 0.3, "by": "users"}]},
-    "rerank=dpp .1": {"rerank": [{"kind": "dpp", "diversity": 0.1, "by": "users"}]},
-    "rerank=dpp .2": {"rerank": [{"kind": "dpp", "diversity": 0.2, "by": "users"}]},
+}
+RERANKERS: dict[str, dict[str, Any]] = {
+    f"rerank={kind} {diversity}": {"kind": kind, "diversity": diversity, "by": "users"}
+    for kind, diversity in (("mmr", 0.1), ("mmr", 0.3), ("dpp", 0.1), ("dpp", 0.2))
 }
 
 
@@ -62,21 +63,26 @@ def run() -> Result:
 
 
 def _fit(data: Dataset, folder: Path) -> tuple[dict[str, Recommender], dict[str, float]]:
-    """The parts and the variants by name, and the seconds that each variant took."""
+    """The parts, the merges and the re-rankers by name, and the seconds that each merge took."""
     fitted, seconds = {}, {}
-    for name, settings in VARIANTS.items():
+    for name, settings in MERGES.items():
         start = time.perf_counter()
         model = Hybrid(sources=list(SOURCES), **settings)
-        # Resuming takes the parts that are there: all variants have the same.
+        # Resuming takes the parts that are there: all merges have the same.
         fitted[name] = model.fit(data, refit=True, run=folder, resume=True, time_limit=SECONDS, track=())
         seconds[name] = time.perf_counter() - start
-    hybrid = fitted["hybrid"].source
-    assert isinstance(hybrid, HybridSource)
-    parts = {
-        source.name: Recommender(source, data.items, repeats=True, fallback=fitted["hybrid"].fallback)
-        for source in hybrid.sources
-    }
-    return {**parts, **fitted}, seconds
+    learned, fallback = fitted["hybrid"].source, fitted["hybrid"].fallback
+    assert isinstance(learned, HybridSource)
+    sources: dict[str, Source] = {source.name: source for source in learned.sources}
+    catalogue = Catalogue(items=data.items, events=data.train(refit=True), times=data.train_times(refit=True))
+    for name, options in RERANKERS.items():
+        kind, settings = parse_reranker(options)
+        sources[name] = HybridSource(
+            name, learned.sources, learned.merge, depth=learned.depth, repeats=learned.repeats,
+            rerankers=[kind.fit(settings, catalogue)],
+        )  # fmt: skip
+    made = {name: Recommender(one, data.items, repeats=True, fallback=fallback) for name, one in sources.items()}
+    return {**{name: made[name] for name in SOURCES}, **fitted, **{name: made[name] for name in RERANKERS}}, seconds
 
 
 def _result(data: Dataset, models: dict[str, Recommender], found: Results, seconds: dict[str, float]) -> Result:

@@ -29,7 +29,7 @@ from leanrec.runtime.sources.chain import ChainSource
 from leanrec.runtime.sources.embedding import EmbeddingSource
 from leanrec.runtime.sources.hybrid import HybridSource
 
-__all__ = ["Hybrid", "HybridConfig"]
+__all__ = ["Hybrid", "HybridConfig", "parse_reranker"]
 
 DEFAULTS_VERSION = 1
 _ENOUGH_JUDGES = 50
@@ -80,7 +80,7 @@ class Hybrid(Model[HybridConfig]):
         super().__init__(config, **overrides)
         check_specs(self.config.sources, self.name)
         check_specs(self.config.fallback, f"{self.name} fallback")
-        self._rerank = [_reranker(one) for one in self.config.rerank]
+        self._rerank = [parse_reranker(one) for one in self.config.rerank]
 
     def fit_with(self, data: Dataset, options: FitOptions) -> Recommender:
         config = self.config
@@ -134,7 +134,7 @@ class Hybrid(Model[HybridConfig]):
         return [kind.fit(settings, catalogue) for kind, settings in self._rerank]
 
 
-def _reranker(spec: str | dict[str, Any]) -> tuple[type[Reranker], Config]:
+def parse_reranker(spec: str | dict[str, Any]) -> tuple[type[Reranker], Config]:
     """The re-ranker that a spec names, and its settings."""
     settings = dict(spec) if isinstance(spec, dict) else {"kind": spec}
     name = settings.pop("kind", None)
