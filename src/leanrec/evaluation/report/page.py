@@ -101,7 +101,7 @@ def _curves(curves: Mapping[str, Mapping[str, Any]]) -> str:
             Line(model, one[kind]["x"], one[kind]["y"], dots=kind == "reliability")
             for model, one in curves.items() if kind in one
         ]  # fmt: skip
-        plots.append(line_plot(title, lines, x=x, y=y, diagonal=True))
+        plots.append(line_plot(title, lines, x=x, y=y, shares=True, diagonal=kind != "pr"))
     return _figures(plots)
 
 

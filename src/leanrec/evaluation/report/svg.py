@@ -35,8 +35,13 @@ class Spot:
     high: float | None = None
 
 
-def line_plot(title: str, lines: Sequence[Line], *, x: str, y: str, diagonal: bool = False) -> str:
-    """Curves over common axes with a legend below. diagonal: the line y = x. What is not finite is left out."""
+def line_plot(
+    title: str, lines: Sequence[Line], *, x: str, y: str, shares: bool = False, diagonal: bool = False
+) -> str:
+    """Curves over common axes with a legend below. shares: both axes run from 0 to 1. diagonal: the line y = x.
+
+    What is not finite is left out.
+    """
     finite = [
         Line(one.name, [a for a, _ in points], [b for _, b in points], one.dots)
         for one in lines
@@ -44,7 +49,7 @@ def line_plot(title: str, lines: Sequence[Line], *, x: str, y: str, diagonal: bo
     ]
     if not finite:
         return ""
-    ends = (0.0, 1.0) if diagonal else None
+    ends = (0.0, 1.0) if shares else None
     horizontal = _Axis(*(ends or _range([a for one in finite for a in one.x])), _LEFT, _WIDTH - _RIGHT)
     vertical = _Axis(*(ends or _range([b for one in finite for b in one.y])), _HEIGHT - _BOTTOM, _TOP)
     parts = [_axes(horizontal, vertical, x, y)]
