@@ -38,6 +38,8 @@ __all__ = ["Learned", "Learning", "ScoringModel", "default_label"]
 C = TypeVar("C", bound=RowsConfig)
 
 DEFAULTS_VERSION = 1
+_SEARCH_SHARE = 0.45
+"""Of a time limit, where a refit follows that is to take as long as the search found best."""
 IMPRESSION = "impression"
 """The one item of a model whose rows are not about items of a catalogue: what is asked about is all in the context."""
 
@@ -117,7 +119,8 @@ class ScoringModel(Model[C]):
 
         examples: the rows, given whether validation rows train too.
         """
-        deadline = None if options.time_limit is None else time.monotonic() + options.time_limit
+        limit = options.time_limit
+        deadline = None if limit is None else time.monotonic() + limit * (_SEARCH_SHARE if options.refit else 1.0)
         rows = examples(False)
         space, train, valid = self._encoded(rows)
         say(f"{rows}: fields {', '.join((*space.layout.categories, *space.layout.lists, *space.layout.numbers))}")
@@ -132,7 +135,7 @@ class ScoringModel(Model[C]):
             rows = examples(True)
             space, train, none = self._encoded(rows)
             train, _ = balanced(train, self.config.balance, options.seed)
-            learned = self.learn(train, none, Learning(options.seed, deadline, learned.length))
+            learned = self.learn(train, none, Learning(options.seed, length=learned.length))
             tables = FeatureTables.build(space, rows)
         source = ScoringSource(self.name, num_items, tables, learned.engine, calibrator, task=self.served)
         return source, facts, learned.state
