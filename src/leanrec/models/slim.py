@@ -18,6 +18,7 @@ from leanrec.core.config import Config
 from leanrec.core.jagged import Jagged
 from leanrec.core.space import Dimension, Range
 from leanrec.data.dataset import Dataset
+from leanrec.kernels.blas import blas_threads
 from leanrec.kernels.neighbours import nearest_items
 from leanrec.kernels.ridge import local_grams
 from leanrec.models.assembly import assemble
@@ -116,7 +117,8 @@ def neighbourhood_weights(had: Incidence, neighbours: int, regularisation: float
         kept_nM = np.arange(width) < lengths_n[:, None]
         return lengths_n, near.take(items).values, weights_nM[kept_nM]
 
-    counts_N, sources_T, weights_T = spread_items("weights", np.arange(size), part, most=_SYSTEMS)
+    with blas_threads(1):  # the threads are ours: each solves systems of its own
+        counts_N, sources_T, weights_T = spread_items("weights", np.arange(size), part, most=_SYSTEMS)
     targets_T = np.repeat(np.arange(size, dtype=np.int32), counts_N)
     order_T = np.lexsort((targets_T, -np.abs(weights_T), sources_T))
     order_T = order_T[weights_T[order_T] != 0]
