@@ -114,7 +114,7 @@ def test_a_share_of_the_training_negatives_is_kept_and_recorded(tmp_path):
 
 def test_any_table_with_a_label(tmp_path):
     clicks = pl.DataFrame(
-        {"clicked": [True, False] * 50, "position": list(range(50)) * 2, "page": ["a", "b", None, "d"] * 25}
+        {"clicked": [True, False] * 50, "position": list(range(50)) * 2, "page": ["a", "b", None, "d", "d"] * 20}
     )
     clicks.write_parquet(tmp_path / "log.parquet")
     examples = prepare_examples(tmp_path / "log.parquet", tmp_path / "data", format="table", label="clicked")

@@ -44,6 +44,14 @@ def test_an_attribute_that_only_names_its_item_is_left_out():
     assert guess_kind(sample, "item_id", "item")[0] == "category"
 
 
+def test_a_column_that_gives_the_label_away_is_left_out():
+    label = [0, 0, 1] * 40
+    sample = pl.DataFrame({"label": label, "bought": ["yes" if n else "no" for n in label], "fair": ["a", "b"] * 60})
+    assert guess_kind(sample, "bought", "context", ["label"]) == ("ignore", "it is the label 'label' in other words")
+    assert guess_kind(sample, "fair", "context", ["label"])[0] == "category"
+    assert guess_kind(sample, "bought", "context")[0] == "category"
+
+
 def psi(p, q):
     return sum((b - a) * np.log(b / a) for a, b in zip(p, q, strict=True))
 

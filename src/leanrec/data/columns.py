@@ -21,12 +21,17 @@ _FEW = 20
 _TITLES, _WORDS = 100, 2.5
 _ALIKE = 0.9
 """Share of users or items with a text of their own from which it says no more than their id."""
+_ROWS_EACH = 10
+"""Rows that a value has on average where all of them having one label is no accident."""
 _ROWS = 50_000
 _BINS, _FREQUENT = 10, 50
 
 
-def guess_kind(sample: pl.DataFrame, name: str, side: str) -> tuple[str, str]:
-    """The kind of feature that a column makes by its name, its type and some training rows of the examples; and why."""
+def guess_kind(sample: pl.DataFrame, name: str, side: str, labels: Sequence[str] = ()) -> tuple[str, str]:
+    """The kind of feature that a column makes by its name, its type and some training rows of the examples; and why.
+
+    labels: columns that are to be predicted; one that gives any of them away is left out.
+    """
     column = sample[name]
     dtype = column.dtype
     if column.name in (USER, ITEM):
@@ -45,12 +50,22 @@ def guess_kind(sample: pl.DataFrame, name: str, side: str) -> tuple[str, str]:
     distinct = present.n_unique()
     if distinct == 1 and not column.null_count():
         return "ignore", "the same value in every row"
+    for label in labels:
+        if _gives_away(column, sample[label], distinct):
+            return "ignore", f"it is the label {label!r} in other words"
     if dtype.is_numeric():
         return _guess_number(present, distinct)
     ids = {"user": USER, "item": ITEM}.get(side)
     if ids in sample.columns and distinct > max(_FEW, _ALIKE * sample[ids].n_unique()):
         return "ignore", f"another value for nearly every {side}, whom the id tells apart already"
     return _guess_text(present, distinct, side)
+
+
+def _gives_away(column: pl.Series, label: pl.Series, distinct: int) -> bool:
+    """Whether each of the few values of a column comes with one label alone."""
+    if distinct > len(column) / _ROWS_EACH or label.n_unique() < 2:
+        return False
+    return pl.DataFrame({"x": column, "y": label}).group_by("x").agg(pl.col("y").n_unique())["y"].max() == 1
 
 
 def _guess_number(present: pl.Series, distinct: int) -> tuple[str, str]:
@@ -81,7 +96,7 @@ def describe_examples(examples: Examples) -> list[ColumnReport]:
     """What there is to say of every raw column."""
     later: tuple[Part, ...] = ("test", "valid")
     other = next((examples.sample(part, _ROWS) for part in later if examples.rows(part)), None)
-    return _describe(examples.sample("train", _ROWS), other, examples.sides, examples.kinds)
+    return _describe(examples.sample("train", _ROWS), other, examples.sides, examples.kinds, examples.labels)
 
 
 def describe_attributes(data: Dataset) -> list[ColumnReport]:
@@ -96,13 +111,17 @@ def describe_attributes(data: Dataset) -> list[ColumnReport]:
 
 
 def _describe(
-    train: pl.DataFrame, other: pl.DataFrame | None, sides: Mapping[str, Side], kinds: Mapping[str, str]
+    train: pl.DataFrame,
+    other: pl.DataFrame | None,
+    sides: Mapping[str, Side],
+    kinds: Mapping[str, str],
+    labels: Sequence[str] = (),
 ) -> list[ColumnReport]:
     reports = []
     for name, side in sides.items():
         column = train[name]
-        kind, why = guess_kind(train, name, side)
-        if kinds.get(name, kind) != kind:
+        kind, why = guess_kind(train, name, side, labels)
+        if kind != "ignore" and kinds.get(name, kind) != kind:
             kind, why = kinds[name], "by the format of the log"
         comparable = kind not in ("ignore", "history") and name not in (USER, ITEM, TIME)
         reports.append(

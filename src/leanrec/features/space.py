@@ -221,7 +221,7 @@ def _choose(examples: Examples, config: FeatureConfig) -> dict[str, str]:
         kind = told if isinstance(told, str) else (told or {}).get("kind")
         why = ""
         if kind is None:
-            kind, why = guess_kind(sample, column, examples.sides[column])
+            kind, why = guess_kind(sample, column, examples.sides[column], examples.labels)
             kind = examples.kinds.get(column, kind) if kind != "ignore" else kind
         if kind not in _LEFT_OUT and kind not in KINDS:
             known = ", ".join([*KINDS, *_LEFT_OUT])
