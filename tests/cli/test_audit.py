@@ -15,6 +15,9 @@ def test_clean_data_and_our_own_answers(leanrec, data_folder, popular_run, tmp_p
     assert found.json["clean"] is True
     assert found.json["findings"] == []
     assert len(found.json["checks"]) > 20
+    asked = leanrec("audit", data_folder, popular_run, "--k", 10, "--strict", "--json")
+    assert asked.code == 0, asked.err
+    assert asked.json["checks"] == found.json["checks"]
 
 
 def test_a_finding_is_listed_and_strict_ends_with_4(leanrec, tmp_path):

@@ -29,7 +29,7 @@ def audit(
 
     Args:
         events: A folder written by `leanrec prepare`, or any events, with a column of train, valid, test if split.
-        recommendations: A table of recommendations (user_id, item_id, and rank or score), from any library.
+        recommendations: A table of recommendations (user_id, item_id, and rank or score) from any library, or a bundle.
         k: How long the lists should be.
         split_col: Column of train, valid and test (default: `split`, where there is one).
         user_col: Column of users.
