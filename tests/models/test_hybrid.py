@@ -6,11 +6,13 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import polars as pl
 import pytest
 
 from leanrec.cli.main import run
 from leanrec.core.errors import ConfigError, InputError
 from leanrec.core.nouns import Request
+from leanrec.data.prepare import prepare
 from leanrec.evaluation.evaluate import evaluate
 from leanrec.evaluation.metrics import parse_metric
 from leanrec.models import MODELS
@@ -117,6 +119,21 @@ def test_refit_parts_learn_validation_and_the_merge_does_not(repeated, tmp_path)
     assert fitted.source.sources[1].scores_N.tolist() == counts[True].tolist()
     assert not Recommender.load(tmp_path / "parts" / "0-sasrec" / "searched").card["refit"]
     assert Recommender.load(tmp_path / "parts" / "0-sasrec" / "final").card["refit"]
+
+
+def test_validation_that_was_drawn_from_train_is_given_back(tmp_path):
+    """A split column without `valid`: the merge is fitted to drawn events, the parts learn them in the end."""
+    events = [(f"u{n % 9}", f"i{(n * n) % 13}", n, "test" if n > 80 else "train") for n in range(90)]
+    frame = pl.DataFrame(events, schema=["user_id", "item_id", "timestamp", "split"], orient="row")
+    data = prepare(frame, split="column:split", repeats=True)
+    assert data.protocol.drawn_valid
+    fitted = Hybrid(sources=["popular"], merge="weighted").fit(data)
+    assert fitted.card["refit"] and fitted.source.sources[0].scores_N.sum() == 81
+
+
+def test_parts_are_not_shared_out_to_workers(repeated):
+    with pytest.raises(ConfigError, match="one by one"):
+        Hybrid().fit(repeated, distributed=True)
 
 
 def test_parts_may_be_bundles_that_are_there(repeated, tmp_path):

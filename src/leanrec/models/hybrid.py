@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -69,8 +70,10 @@ class HybridConfig(Config, frozen=True, kw_only=True):
 
 
 class Hybrid(Model[HybridConfig]):
-    """Everything that is fitted to validation events is fitted to users that tune. With refit the parts are fitted
-    again on train + validation, and the merge stays as it was found.
+    """Everything that is fitted to validation events is fitted to users that tune.
+
+    With refit, or when validation was drawn from train, the parts are fitted again on train + validation, and the merge
+    stays as it was found.
     """
 
     name: ClassVar[str] = "hybrid"
@@ -84,6 +87,12 @@ class Hybrid(Model[HybridConfig]):
 
     def fit_with(self, data: Dataset, options: FitOptions) -> Recommender:
         config = self.config
+        if options.distributed:
+            raise ConfigError(
+                f"{self.name}: its parts are fitted one by one in one process: train them with --workers on their own, "
+                "then name their run folders as sources"
+            )
+        options = replace(options, refit=options.refit or data.protocol.drawn_valid)
         parts = fit_parts(config.sources, data, options, self.name)
         merge, chosen = self._merge([part.searched for part in parts], data, options)
         source = HybridSource(

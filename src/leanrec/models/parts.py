@@ -128,6 +128,8 @@ def _fit(model: Model[Any], data: Dataset, options: FitOptions, *, keep: bool) -
             searched = there
         else:
             searched = model.fit_with(data, replace(options, refit=False, run=None, track=()))
+            if searched.card.get("refit"):
+                say(f"{model.name} learns validation events in any case: a merge fitted to them trusts it too much")
     if keep:
         searched.save(options.run / "searched")
         if options.refit:
