@@ -260,3 +260,18 @@ def test_logistic_goes_on_with_new_events():
     assert more.answer([Request(user_id="newcomer", k=3)])[0].item_ids
     again = model.partial_fit(more, prepare(fresh, split="leave-one-out", repeats=False, name="more"))
     assert again.learned.n_R.sum() > more.learned.n_R.sum()
+
+
+def test_without_validation_rows_training_is_short():
+    data = rated()
+    rows = pl.DataFrame(
+        {
+            "user_id": np.repeat(data.users.ids(), data.interactions.items.lengths),
+            "item_id": data.items.ids(data.interactions.items.values),
+            "value": data.interactions.values,
+            "timestamp": data.interactions.times,
+        }
+    )
+    blind = prepare(rows, split="time:0.9,0,0.1", repeats=False, name="blind")
+    found = DeepFM(**{**SMALL, "epochs": 9}, label="value>=2").fit(blind)
+    assert found.card["epochs"] == 2 and found.card["calibration"] == "none" and "validation" not in found.card

@@ -18,6 +18,9 @@ from leanrec.training.labelled import Labelled, RowsConfig
 
 __all__ = ["GBDT", "GBDTConfig", "tree_arrays"]
 
+_UNJUDGED = 200
+"""Trees at most where no validation row says when to stop."""
+
 
 class GBDTConfig(RowsConfig, frozen=True, kw_only=True):
     """LightGBM's own names and meanings; defaults version 1."""
@@ -70,10 +73,11 @@ class GBDT(ScoringModel[GBDTConfig]):
             "verbosity": -1, "num_threads": 0,
         }  # fmt: skip
         searching = learning.length is None and len(valid) > 0
+        most = config.trees if searching else min(config.trees, _UNJUDGED)
         fitted = _dataset(train)
         booster = lightgbm.train(
             settings, fitted,
-            num_boost_round=config.trees if learning.length is None else learning.length,
+            num_boost_round=most if learning.length is None else learning.length,
             valid_sets=[_dataset(valid, fitted)] if searching else None,
             callbacks=_callbacks(config, learning, searching),
         )  # fmt: skip

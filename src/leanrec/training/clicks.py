@@ -27,6 +27,9 @@ from leanrec.training.labelled import Labelled, RowsConfig
 
 __all__ = ["ClickOptions", "ClickTask", "Found", "search_length"]
 
+_UNJUDGED = 2
+"""Epochs at most where no validation row says when to stop."""
+
 
 class ClickOptions(RowsConfig, frozen=True, kw_only=True):
     """How a click network learns."""
@@ -162,8 +165,9 @@ def search_length(
     deadline: `time.monotonic()` after which the look under way is the last. A look is a part of an epoch.
     """
     options = task.options
-    most = options.epochs * options.looks if looks is None else looks
     judged = valid is not None and len(valid) > 0 and looks is None
+    epochs = options.epochs if judged else min(options.epochs, _UNJUDGED)
+    most = epochs * options.looks if looks is None else looks
     best, found = -math.inf, Found(task.engine(), 0, math.nan)
     parts: list[npt.NDArray[np.int64]] = []
     for look in range(1, most + 1):
