@@ -14,7 +14,7 @@ from leanrec.features.series import Column
 from tests.features.frames import COLUMNS, VALUES
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(COLUMNS)
 def test_any_column_is_read_as_anything(series):
     column = Column(series)
@@ -26,7 +26,7 @@ def test_any_column_is_read_as_anything(series):
     assert len(column.lists("|")) == len(column.rows()) == len(column)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(st.lists(VALUES, max_size=6))
 def test_a_value_of_a_request_means_in_a_batch_what_it_means_alone(values):
     together = Column.of_values(values)

@@ -191,7 +191,7 @@ def full_space():
     return SPACE
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(st.dictionaries(st.sampled_from(["x", "c", "g", "timestamp", "born", "other"]), COLUMNS, max_size=5))
 def test_no_frame_makes_it_fail(columns):
     size = min((len(column) for column in columns.values()), default=3)
@@ -210,7 +210,7 @@ def test_no_frame_makes_it_fail(columns):
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.dictionaries(st.sampled_from(["x", "c", "g", "timestamp"]), COLUMNS.filter(len), min_size=1))
 def test_any_training_part_can_be_learnt_from(columns):
     size = min(len(column) for column in columns.values())
