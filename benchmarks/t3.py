@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from leanrec.models import MODELS
 from leanrec.models.collaborative_fitting import judges
 
 HERE = Path(__file__).parent
-PAIRS = {
+PAIRS: dict[str, tuple[str, dict[str, Any]]] = {
     "bpr-mf": ("BPR", {"std": 0.01, "batch": 1024, "lr": 0.003, "validate_every": 1}),
     "lightgcn": ("LightGCN", {"layers": 2, "validate_every": 1}),
 }
@@ -50,7 +51,7 @@ def run() -> Result:
                 goals.append(goal)
                 if not number:
                     with tempfile.TemporaryDirectory() as cache:
-                        cold = _ours(name, data, number, goal, NUMBA_CACHE_DIR=cache)[0]
+                        cold = _ours(name, data, number, goal, cache)[0]
                     _ours(name, data, number, 0.0)
                 found, reached = _ours(name, data, number, goal)
                 ours.append(found)
@@ -90,10 +91,11 @@ def _recbole(model: str, arrays: Path, seed: int) -> tuple[float, float]:
     return found["seconds"][-1], found["ndcg"][-1]
 
 
-def _ours(name: str, data: Path, seed: int, goal: float, **environment: str) -> tuple[float, float]:
-    """(seconds, score) when the goal is reached, or at the end without it."""
+def _ours(name: str, data: Path, seed: int, goal: float, cache: str | None = None) -> tuple[float, float]:
+    """(seconds, score) when the goal is reached, or at the end without it. cache: Numba's folder, if not its own."""
     command = [sys.executable, "-m", "benchmarks.t3", name, str(data), str(seed), str(goal)]
-    seconds, reached = json.loads(run_timed(command, **environment)[-1])
+    lines = run_timed(command) if cache is None else run_timed(command, NUMBA_CACHE_DIR=cache)
+    seconds, reached = json.loads(lines[-1])
     return seconds, reached
 
 
