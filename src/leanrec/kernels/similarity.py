@@ -67,7 +67,7 @@ class Weighting:
     def jaccard(self) -> bool:
         return self.kind == "jaccard"
 
-    def weights(self, documents: Jagged, counts_T: npt.NDArray[np.int64]) -> tuple[Weights, Norms]:
+    def weights(self, documents: Jagged, counts_T: npt.NDArray[np.integer[Any]]) -> tuple[Weights, Norms]:
         """(T,) the weight of each term of each document, and (documents,) their norms."""
         if self.kind in ("cosine", "jaccard"):
             return np.ones(len(counts_T), np.float32), documents.lengths.astype(np.float64)

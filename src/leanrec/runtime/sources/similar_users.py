@@ -60,7 +60,7 @@ class SimilarUsersSource(Source):
         score_by_users(*self._asked(queries.histories), items.offsets, items.values, *self._sums(), scores_T)
         return scores_T
 
-    def _asked(self, histories: Jagged) -> tuple[Any, ...]:
+    def _asked(self, histories: Jagged) -> tuple[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any]:
         asked, counts_T = distinct_counts(histories.last(self.window), self.num_items)
         weights_T, norms_B = self.weighting.weights(asked, counts_T)
         users = min(self.users, len(self.had))
