@@ -27,6 +27,8 @@ _RIDGES = (300.0, 100.0, 1000.0, 30.0, 3000.0, 10.0)
 _OWN = (0.0, 0.03, 0.1, 0.3, 1.0)
 _HEAD = 4096
 """Settings are tried on so many of the most frequent items, which takes seconds."""
+_TRIED = 500
+"""Weights of each that settings are judged by: more would cost long histories a minute."""
 _ROWS = 128
 """Rows of weights that are whole in memory at a time, on each thread."""
 _EXACT = 4096
@@ -75,7 +77,7 @@ def choose_linear(name: str, given: LinearSettings, data: Dataset, window: int, 
         some = _first(some)
         assert some.regularisation is not None
         if some.regularisation not in weights:
-            weights[some.regularisation] = closed_form(head, some.regularisation, _HEAD)
+            weights[some.regularisation] = closed_form(head, some.regularisation, _TRIED)
         return judges.score(linear_source("tried", weights[some.regularisation], some, window))
 
     def best(key: str, values: Sequence[float]) -> None:
