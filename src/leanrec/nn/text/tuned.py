@@ -45,6 +45,7 @@ class TunedText(ItemText):
         self.encoder = TextEncoder(config.encoder, pooling=config.pooling, max_tokens=config.max_tokens)
         self._tokens = self.encoder.tokens(catalogue.texts)
         self._head_steps, self.slow_rate = config.head_steps, config.rate
+        self._made: tuple[int, Tensor] | None = None
         if config.finetune == "lora":
             self.encoder.backbone = _with_lora(self.encoder.backbone, config.rank)
         if config.recompute:
@@ -56,10 +57,18 @@ class TunedText(ItemText):
     def forward(self, leaf_UD: Tensor, rows_U: Tensor, step: int) -> Tensor:
         if step <= self._head_steps:
             vectors_UE = self.vectors_NE.index_select(0, rows_U)
+        elif not self.training and len(rows_U) == len(self._tokens):
+            vectors_UE = self._all(step)
         else:
             vectors_UE = self.encoder.encode(self._tokens.take(rows_U.numpy().astype(np.int64)))
         projected: Tensor = self.projection(vectors_UE)
         return leaf_UD + projected
+
+    def _all(self, step: int) -> Tensor:
+        """(N, E) vectors of the catalogue after that step, which validation, bundle and result all ask for."""
+        if self._made is None or self._made[0] != step:
+            self._made = (step, self.encoder.encode(self._tokens, progress="encoding texts"))
+        return self._made[1]
 
     def penalty(self, leaf_UD: Tensor, rows_U: Tensor) -> None:
         return None
