@@ -8,7 +8,7 @@ import pytest
 from leanrec.core.errors import ConfigError
 from leanrec.data.examples.base import USER
 from leanrec.data.examples.events import examples_of
-from leanrec.models.folds import _folds, cross_validate
+from leanrec.models.folds import _folds, compare_settings
 
 from .test_ctr import rated
 
@@ -26,17 +26,17 @@ def test_users_stay_together_and_folds_are_even():
 @pytest.mark.parametrize("by", ["rows", "users"])
 def test_a_path_of_penalties_has_a_best_between_its_ends(by):
     path = [{"l2": l2} for l2 in (1e-3, 3.0, 1e5)]
-    found = cross_validate("linear", examples_of(rated(), "value>=2"), path, folds=4, by=by)
+    found = compare_settings("linear", examples_of(rated(), "value>=2"), path, folds=4, by=by)
     assert [one.settings for one in found] == path and all(len(one.auc_K) == 4 for one in found)
     assert found.best.settings == {"l2": 3.0} or by == "users"
     assert "l2=3.0" in str(found)
-    again = cross_validate("linear", examples_of(rated(), "value>=2"), path, folds=4, by=by)
+    again = compare_settings("linear", examples_of(rated(), "value>=2"), path, folds=4, by=by)
     assert str(again) == str(found)
 
 
 def test_models_of_events_are_refused():
     examples = examples_of(rated(), "value>=2")
     with pytest.raises(ConfigError, match="popular learns from events"):
-        cross_validate("popular", examples)
+        compare_settings("popular", examples)
     with pytest.raises(ConfigError, match="at least 3"):
-        cross_validate("linear", examples, folds=2)
+        compare_settings("linear", examples, folds=2)

@@ -79,7 +79,7 @@ def logistic_negatives(scores_Bn: F32, base_B: F32, slope_B: F32, factor_n: F32)
     """Scores to gradients in place; the sum of (base + slope x factor) x -log sigmoid(-score)."""
     total = 0.0
     for b in range(scores_Bn.shape[0]):
-        part = np.float32(0.0)
+        part: Any = np.float32(0.0)
         for j in range(scores_Bn.shape[1]):
             s = scores_Bn[b, j]
             weight = base_B[b] + slope_B[b] * factor_n[j]

@@ -25,7 +25,7 @@ from leanrec.runtime.calibration import fit_calibrator
 from leanrec.training.judging import raw_scores
 from leanrec.training.labelled import Labelled, balanced, encode
 
-__all__ = ["Folded", "Folds", "cross_validate"]
+__all__ = ["Folded", "Folds", "compare_settings"]
 
 F64 = npt.NDArray[np.float64]
 
@@ -58,7 +58,7 @@ class Folds(tuple[Folded, ...]):
         return format_table(["settings", "AUC", "log loss"], rows)
 
 
-def cross_validate(
+def compare_settings(
     model: str,
     examples: Examples,
     settings: Sequence[Mapping[str, Any]] = ({},),
