@@ -107,7 +107,7 @@ def fit_shared(job: TrainJob, data: Dataset, *, first: bool = True) -> Recommend
         track=job.track, profile=job.profile, distributed=bool(job.launch), save_every=job.save_every,
     )  # fmt: skip
     with step(f"training {job.model} on {data.name}"):
-        recommender = model.fit_with(data, options)
+        recommender = model.fit_with(data, options.on(data))
         if first:
             FolderHistory.save(run / "history", data.users, data.items, data.known("test"))
             recommender.save(run / "bundle")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -44,6 +44,10 @@ class FitOptions:
     profile: bool = False
     """Whether a run with a folder says where its time goes, see training.profile."""
 
+    def on(self, data: Dataset) -> FitOptions:
+        """As a person means them: where validation was only drawn from train, the result learns all of train."""
+        return replace(self, refit=self.refit or data.protocol.drawn_valid)
+
 
 class Model(ABC, Generic[C]):
     """A configuration with one way to fit it.
@@ -64,7 +68,7 @@ class Model(ABC, Generic[C]):
 
     def fit(self, data: Dataset, **options: Any) -> Recommender:
         """`fit_with` from keywords, ready to answer for known users: `SASRec(dim=64).fit(data, seed=1)`."""
-        recommender = self.fit_with(data, FitOptions(**options))
+        recommender = self.fit_with(data, FitOptions(**options).on(data))
         recommender.histories = MemoryHistory(data.users, data.items, data.known("test"))
         return recommender
 

@@ -46,14 +46,15 @@ def judges(data: Dataset) -> Cases:
 
 
 class CollaborativeFitting:
-    """The number of epochs from validation, then, when asked or when validation was drawn from train, the refit."""
+    """The number of epochs from validation, then, when asked, the refit."""
 
     def __init__(
         self, model: CollaborativeModel[Any], config: CollaborativeConfig, data: Dataset, options: FitOptions
     ) -> None:
         self.model, self.name, self.config, self.data, self.options = model, model.name, config, data, options
-        self.refit = options.refit or data.protocol.drawn_valid
-        text = json.dumps([self.name, to_dict(config), options.seed, self.refit, data.fingerprint], sort_keys=True)
+        text = json.dumps(
+            [self.name, to_dict(config), options.seed, self.options.refit, data.fingerprint], sort_keys=True
+        )
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
         self.folder = options.run / "checkpoints" if options.run else None
         self.cases = judges(data)
@@ -63,7 +64,7 @@ class CollaborativeFitting:
         progress = self._stored() or Progress(stage="search", fingerprint=self.fingerprint)
         if progress.stage == "search":
             limit = self.options.time_limit
-            if limit is not None and self.refit:
+            if limit is not None and self.options.refit:
                 limit /= 2
             assert self.config.patience is not None and self.config.validate_every is not None, "resolved"
             schedule = Schedule(
@@ -72,7 +73,7 @@ class CollaborativeFitting:
             )  # fmt: skip
             task = self._task(refit=False)
             progress = self._train(task, schedule, progress, tracker, refit=False)
-            if not self.refit:
+            if not self.options.refit:
                 return self.recommender(task, progress)
             progress = Progress(
                 stage="refit", best_epoch=progress.best_epoch or progress.epoch, best_score=progress.best_score,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -92,7 +91,6 @@ class Hybrid(Model[HybridConfig]):
                 f"{self.name}: its parts are fitted one by one in one process: train them with --workers on their own, "
                 "then name their run folders as sources"
             )
-        options = replace(options, refit=options.refit or data.protocol.drawn_valid)
         parts = fit_parts(config.sources, data, options, self.name)
         merge, chosen = self._merge([part.searched for part in parts], data, options)
         source = HybridSource(

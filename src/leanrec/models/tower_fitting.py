@@ -43,12 +43,11 @@ DEFAULTS_VERSION = 1
 
 
 class TowerFitting:
-    """The number of epochs from validation, then, when asked or when validation was drawn from train, the refit."""
+    """The number of epochs from validation, then, when asked, the refit."""
 
     def __init__(self, name: str, config: TwoTowerConfig, data: Dataset, options: FitOptions) -> None:
         self.name, self.config, self.data, self.options = name, config, data, options
-        self.refit = options.refit or data.protocol.drawn_valid
-        text = json.dumps([name, to_dict(config), options.seed, self.refit, data.fingerprint], sort_keys=True)
+        text = json.dumps([name, to_dict(config), options.seed, options.refit, data.fingerprint], sort_keys=True)
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
         self.folder = options.run / "checkpoints" if options.run else None
         self.attributes = None if data.attributes is None else ItemAttributes.from_frame(data.attributes)
@@ -60,13 +59,13 @@ class TowerFitting:
         config, limit = self.config, self.options.time_limit
         assert config.epochs is not None and config.patience is not None, "resolved"
         if progress.stage == "search":
-            deadline = None if limit is None else time.monotonic() + limit / (2 if self.refit else 1)
+            deadline = None if limit is None else time.monotonic() + limit / (2 if self.options.refit else 1)
             schedule = Schedule(
                 epochs=config.epochs, patience=config.patience, save_every=self.options.save_every, deadline=deadline
             )
             task = self._task()
             progress = self._train(task, schedule, progress, tracker, refit=False)
-            if not self.refit:
+            if not self.options.refit:
                 return self.recommender(task, progress)
             progress = Progress(
                 stage="refit", best_epoch=progress.best_epoch or progress.epoch, best_score=progress.best_score,
