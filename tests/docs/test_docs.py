@@ -32,8 +32,13 @@ def verbs() -> list[list[str]]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with the files that the examples name."""
     tiny_log().write_parquet(tmp_path / "events.parquet")
-    titles = pl.DataFrame({"item_id": [f"i{n}" for n in range(40)], "title": [f"Title {n}" for n in range(40)]})
-    titles.write_parquet(tmp_path / "items.parquet")
+    items = pl.DataFrame({"item_id": [f"i{n}" for n in range(40)]}).with_row_index("n")
+    items = items.select("item_id", title=pl.format("Title {}", "n"), category=pl.format("kind {}", pl.col("n") % 3))
+    items.write_parquet(tmp_path / "items.parquet")
+    theirs = (
+        tiny_log().select("user_id").unique(maintain_order=True).join(items.head(10).select("item_id"), how="cross")
+    )
+    theirs.with_columns(rank=pl.int_range(1, pl.len() + 1).over("user_id")).write_csv(tmp_path / "theirs.csv")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -54,8 +59,9 @@ def test_the_command_line_examples_run(folder: Path, capfd: pytest.CaptureFixtur
         if arguments[0] == "serve":
             assert (folder / arguments[1] / "manifest.json").exists()
             continue
-        small = ["--set", "epochs=1", "--set", "dim=8"] if arguments[0] == "train" else []
-        assert run([*arguments, *small]) == 0, capfd.readouterr().err
+        small = ["--set", "epochs=1", "--set", "dim=8"] if arguments[:2] == ["train", "esasrec"] else []
+        quick = [part.replace('"esasrec"', '{model="esasrec", epochs=1, dim=8}') for part in arguments]
+        assert run([*quick, *small]) == 0, capfd.readouterr().err
 
 
 def test_the_quickstart_is_the_target_of_make() -> None:

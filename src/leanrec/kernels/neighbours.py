@@ -34,13 +34,13 @@ def similarity_base(norm: Any, other_norm: Any, shared: Any, shrinkage: Any, jac
 @jit
 def nearest_items(
     items_n: Any, user_offsets: Any, user_items: Any, user_weights: Any, item_offsets: Any, item_users: Any,
-    item_weights: Any, norms_N: Any, k: Any, shrinkage: Any, jaccard: Any,
+    item_weights: Any, norms_N: Any, other_norms_N: Any, k: Any, shrinkage: Any, jaccard: Any,
 ) -> Any:  # fmt: skip
     """The k other items most similar to each of the given items: falling similarity, equal ones by rising row.
 
-    The similarity of i and j is shared / (sqrt(norm of i * norm of j) + shrinkage), with `jaccard`
-    shared / (norm of i + norm of j - shared + shrinkage); shared: the sum over users who had both of the product of
-    the two weights. user_*: the distinct items of each user; item_*: the transpose. Returns counts_n, and of each item
+    The similarity of i to j is shared / (sqrt(norm of i * other norm of j) + shrinkage), with `jaccard`
+    shared / (norm of i + other norm of j - shared + shrinkage); shared: the sum over users who had both of the product
+    of the two weights. The two norms of an item differ where similarity has a direction. user_*: the distinct items of each user; item_*: the transpose. Returns counts_n, and of each item
     its first counts_n entries of rows_nK and similarities_nK (items that share no user are no neighbours).
     """
     shared_N = np.zeros(len(item_offsets) - 1)
@@ -64,7 +64,7 @@ def nearest_items(
         count = 0
         for t in range(touched):
             other = touched_N[t]
-            base = similarity_base(norms_N[item], norms_N[other], shared_N[other], shrinkage, jaccard)
+            base = similarity_base(norms_N[item], other_norms_N[other], shared_N[other], shrinkage, jaccard)
             similarity = np.float32(shared_N[other] / base)
             shared_N[other] = 0
             if other != item and similarity > 0:

@@ -11,6 +11,10 @@ sqrt(norm * norm) + shrinkage, or for jaccard over norm + norm - shared + shrink
 | tf-idf  | sqrt(count) * idf                                                      | sum of squared weights  |
 | bm25    | count * (K1 + 1) / (count + K1 * (1 - B + B * events / mean events)) * idf | 1: it is not normalised |
 
+Asymmetric, of items alone: shared over n_i^asymmetry n_j^(1 - asymmetry) + shrinkage, i being in the history, with n the
+number of terms and n_t^(-term_power / 2) the weight of a term that n_t documents hold (Aiolli 2013; the inverse frequency
+and the two exponents of sizes are those of Deshpande & Karypis 2004, section 4.2).
+
 idf of a term: log(documents) - log(1 + documents that hold it). Sources: Robertson & Zaragoza 2009 (BM25, with K1 1.2
 and B .75), Salton & Buckley 1988; definitions as in the library implicit.
 """
@@ -25,7 +29,7 @@ import numpy.typing as npt
 
 from leanrec.core.jagged import Jagged
 
-__all__ = ["SIMILARITIES", "Weighting", "distinct_counts"]
+__all__ = ["SIMILARITIES", "Weighting", "asymmetric_norms", "asymmetric_weights", "distinct_counts"]
 
 SIMILARITIES = ("cosine", "tf-idf", "bm25", "jaccard")
 _K1, _B = 1.2, 0.75
@@ -79,6 +83,22 @@ class Weighting:
         length_T = 1 - _B + _B * events[documents.row_of()] / (self.mean_events or 1.0)
         weights_T = (counts_T * (_K1 + 1) / (counts_T + _K1 * length_T) * idf_T).astype(np.float32)
         return weights_T, np.ones(len(documents))
+
+
+def asymmetric_weights(documents: Jagged, num_terms: int, term_power: float) -> Weights:
+    """(T,) such that a term held by n documents adds n^-term_power to what two documents share."""
+    held_F = np.bincount(documents.values, minlength=num_terms)
+    weights_T: Weights = (held_F[documents.values] ** (-term_power / 2)).astype(np.float32)
+    return weights_T
+
+
+def asymmetric_norms(documents: Jagged, asymmetry: float) -> tuple[Norms, Norms]:
+    """(documents,) each: the product of the first of i and the second of j has the root n_i^asymmetry n_j^(1 - asymmetry).
+
+    n: the number of terms. With .5 it is the cosine, with 1 the share of i's terms that j holds too.
+    """
+    sizes = documents.lengths.astype(np.float64)
+    return sizes ** (2 * asymmetry), sizes ** (2 - 2 * asymmetry)
 
 
 def _sums(values_T: npt.NDArray[Any], rows: Jagged) -> Norms:

@@ -18,7 +18,7 @@ from leanrec.core.jagged import Jagged
 from leanrec.core.space import Choice, Dimension, Range
 from leanrec.data.dataset import Dataset
 from leanrec.kernels.neighbours import nearest_items
-from leanrec.kernels.similarity import SIMILARITIES, Weighting
+from leanrec.kernels.similarity import SIMILARITIES, Weighting, asymmetric_norms, asymmetric_weights
 from leanrec.models.assembly import assemble
 from leanrec.models.base import FitOptions, Model
 from leanrec.models.growth import Growth, Learned, grow
@@ -34,7 +34,9 @@ DEFAULTS_VERSION = 2
 _MANY_ITEMS = 100_000
 _NEIGHBOURS = (500, 100, 20)
 
-Similarity = Literal["cosine", "tf-idf", "bm25", "jaccard"]
+_KINDS = (*SIMILARITIES, "asymmetric")
+
+Similarity = Literal["cosine", "tf-idf", "bm25", "jaccard", "asymmetric"]
 
 
 class ItemKNNConfig(Config, frozen=True, kw_only=True):
@@ -46,6 +48,10 @@ class ItemKNNConfig(Config, frozen=True, kw_only=True):
     """Items kept for each item, the most similar ones."""
     half_life: float | None = None
     """Events after which an event of the history counts half; 0 lets all count alike."""
+    user_power: float = 0.5
+    """asymmetric: a user of n items adds n^-user_power to what two items share."""
+    asymmetry: float = 0.75
+    """asymmetric: exponent of the size of the history's item in the denominator; the recommended one's has the rest."""
     shrinkage: float = 0.0
     """Added to the denominator of the similarity, so that a few shared users do not make items similar."""
     window: int = 2000
@@ -151,21 +157,26 @@ def _measure(
     """The k nearest of some items, and the similarity of every item to itself."""
     had = Incidence.of(events.last(config.window), num_items)
     by_user, by_item = had.by_user, had.by_item
-    weighting = Weighting.learn(similarity, by_item, had.counts_T[had.from_T], len(by_user))
-    weights_T, norms_N = weighting.weights(by_item, had.counts_T[had.from_T])
+    if similarity == "asymmetric":
+        weights_T = asymmetric_weights(by_item, len(by_user), config.user_power)
+        norms_N, other_norms_N = asymmetric_norms(by_item, config.asymmetry)
+    else:
+        weighting = Weighting.learn(similarity, by_item, had.counts_T[had.from_T], len(by_user))
+        weights_T, norms_N = weighting.weights(by_item, had.counts_T[had.from_T])
+        other_norms_N = norms_N
     user_weights_T = np.empty_like(weights_T)
     user_weights_T[had.from_T] = weights_T
 
     def part(items: npt.NDArray[np.int64]) -> Part:
         counts_n, rows_nK, similarities_nK = nearest_items(
             items, by_user.offsets, by_user.values, user_weights_T, by_item.offsets, by_item.values, weights_T, norms_N,
-            k, config.shrinkage, weighting.jaccard,
+            other_norms_N, k, config.shrinkage, similarity == "jaccard",
         )  # fmt: skip
         kept_nK = np.arange(rows_nK.shape[1]) < counts_n[:, None]
         return counts_n, rows_nK[kept_nK], similarities_nK[kept_nK]
 
     own_N = np.bincount(by_item.row_of(), weights=weights_T.astype(np.float64) ** 2, minlength=num_items)
-    base_N = norms_N + config.shrinkage
+    base_N = np.sqrt(norms_N * other_norms_N) + config.shrinkage
     selves_N = np.divide(own_N, base_N, out=np.zeros(num_items), where=base_N > 0)
     return spread_items("item neighbours", items_n, part), selves_N.astype(np.float32)
 

@@ -135,7 +135,7 @@ def _nearest(had: Incidence, neighbours: int) -> Jagged:
     def part(items: npt.NDArray[np.int64]) -> Part:
         counts_n, rows_nK, similarities_nK = nearest_items(
             items, had.by_user.offsets, had.by_user.values, ones_T, had.by_item.offsets, had.by_item.values, ones_T,
-            norms_N, neighbours, _SHRINKAGE, False,
+            norms_N, norms_N, neighbours, _SHRINKAGE, False,
         )  # fmt: skip
         kept_nK = np.arange(neighbours) < counts_n[:, None]
         return counts_n, rows_nK[kept_nK], similarities_nK[kept_nK]
