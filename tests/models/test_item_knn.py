@@ -34,6 +34,11 @@ class TestItemKNNWithSettings(ModelContract):
     }  # fmt: skip
 
 
+class TestAsymmetricItemKNN(ModelContract):
+    model = "item-knn"
+    settings = {"similarity": "asymmetric", "neighbours": 5, "user_power": 1.0, "asymmetry": 0.6}  # noqa: RUF012
+
+
 def weights(counts_UN: np.ndarray, similarity: str) -> tuple[np.ndarray, np.ndarray]:
     """(U, N) weights and (N,) norms of items as documents of users, written out from the definitions."""
     had_UN = counts_UN > 0
@@ -48,13 +53,27 @@ def weights(counts_UN: np.ndarray, similarity: str) -> tuple[np.ndarray, np.ndar
     return had_UN.astype(float), had_UN.sum(axis=0).astype(float)
 
 
+def asymmetric(had_UN: np.ndarray, config: ItemKNNConfig) -> np.ndarray:
+    """(N, N) from each item of a history (rows) to each other one, written out from the definition."""
+    users_N, items_U = had_UN.sum(axis=0), np.maximum(had_UN.sum(axis=1), 1)
+    full_NN = np.zeros((len(users_N), len(users_N)))
+    for i, j in np.argwhere(had_UN.T.astype(int) @ had_UN.astype(int)):
+        shared = (items_U[had_UN[:, i] & had_UN[:, j]] ** -float(config.user_power)).sum()
+        base = users_N[i] ** config.asymmetry * users_N[j] ** (1 - config.asymmetry)
+        full_NN[i, j] = shared / (base + config.shrinkage)
+    return full_NN
+
+
 def dense(train: Jagged, num_items: int, k: int, config: ItemKNNConfig, similarity: str = "cosine") -> np.ndarray:
     """(N, N) similarities of each item to itself and its k nearest, 0 elsewhere: by sorting everything."""
     counts_UN = np.zeros((len(train), num_items))
     for user, items in enumerate(train):
         np.add.at(counts_UN[user], items[-config.window :], 1)
-    weights_UN, norms_N = weights(counts_UN, similarity)
-    full_NN = similarities_reference(weights_UN, norms_N, config.shrinkage, jaccard=similarity == "jaccard")
+    if similarity == "asymmetric":
+        full_NN = asymmetric(counts_UN > 0, config)
+    else:
+        weights_UN, norms_N = weights(counts_UN, similarity)
+        full_NN = similarities_reference(weights_UN, norms_N, config.shrinkage, jaccard=similarity == "jaccard")
     full_NN = full_NN.astype(np.float32)
     kept_NN = np.zeros_like(full_NN)
     for item, row in enumerate(full_NN):
@@ -79,7 +98,9 @@ def logs(draw):
         window=draw(st.sampled_from([3, 2000])),
         half_life=draw(st.sampled_from([0.0, 0.5, 4.0])),
         neighbours=draw(st.integers(1, 10)),
-        similarity=draw(st.sampled_from(SIMILARITIES)),
+        similarity=draw(st.sampled_from((*SIMILARITIES, "asymmetric"))),
+        user_power=draw(st.sampled_from([0.0, 0.5, 1.0])),
+        asymmetry=draw(st.sampled_from([0.0, 0.3, 0.75, 1.0])),
     )
     return Jagged.from_rows(rows), num_items, config
 
@@ -114,22 +135,24 @@ def test_answers_equal_a_dense_brute_force(log, k, excluding, allowed_bits):
         assert hits.scores_BK[row, : len(expected)].tolist() == scores_BN[row, expected].tolist()
 
 
-def test_larger_data_equals_the_brute_force_on_any_number_of_threads(monkeypatch):
+@pytest.mark.parametrize("similarity", ["cosine", "asymmetric"])
+def test_larger_data_equals_the_brute_force_on_any_number_of_threads(monkeypatch, similarity):
     rng = np.random.default_rng(0)
     num_items = 300
     train = Jagged.from_rows([np.minimum(rng.zipf(1.3, rng.integers(0, 60)), num_items) - 1 for _ in range(200)])
-    config = ItemKNNConfig(shrinkage=1.0)
+    config = ItemKNNConfig(shrinkage=1.0, user_power=0.5, asymmetry=0.75)
     found = {}
     for threads in (1, 4):
         monkeypatch.setattr(neighbourhood.numba, "get_num_threads", lambda count=threads: count)
-        found[threads] = _fit(train, num_items, 20, "cosine", config)
+        found[threads] = _fit(train, num_items, 20, similarity, config)
     one, four = found[1], found[4]
     assert np.array_equal(one.lists.values, four.lists.values)
     assert np.array_equal(one.similarities, four.similarities)
     source = ItemKNN(config)._source(one, 0.0)
-    np.testing.assert_allclose(as_dense(source), dense(train, num_items, 20, config), rtol=1e-6)
+    np.testing.assert_allclose(as_dense(source), dense(train, num_items, 20, config, similarity), rtol=1e-6)
     nearest = one.nearest(5)
-    np.testing.assert_allclose(as_dense(ItemKNN()._source(nearest, 0.0)), dense(train, num_items, 5, config), rtol=1e-6)
+    expected_NN = dense(train, num_items, 5, config, similarity)
+    np.testing.assert_allclose(as_dense(ItemKNN()._source(nearest, 0.0)), expected_NN, rtol=1e-6)
 
 
 def test_events_too_old_to_count_leave_no_trace():
@@ -167,14 +190,15 @@ def test_settings_that_are_given_stay_and_others_are_chosen(capsys):
     data = shop()
     given_both = ItemKNN(similarity="cosine", neighbours=7, half_life=2.0).fit(data)
     assert given_both.card["config"] == {
-        "similarity": "cosine", "neighbours": 7, "half_life": 2.0, "shrinkage": 0.0, "window": 2000,
+        "similarity": "cosine", "neighbours": 7, "half_life": 2.0, "user_power": 0.6, "asymmetry": 0.65,
+        "shrinkage": 0.0, "window": 2000,
     }  # fmt: skip
     assert given_both.source.half_life == 2.0
     assert given_both.source.neighbours.lengths.max() <= 7
     assert capsys.readouterr().err == ""
     chosen = ItemKNN(neighbours=7).fit(data).card["config"]
     assert chosen["neighbours"] == 7 and chosen["half_life"] in judges.HALF_LIVES
-    assert "item-knn (defaults 2): similarity=" in capsys.readouterr().err
+    assert "item-knn (defaults 3): similarity=" in capsys.readouterr().err
 
 
 def test_without_an_order_all_events_count_alike():
@@ -219,7 +243,16 @@ def test_repeated_items_come_back_first_where_they_may():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"neighbours": 0}, {"half_life": -1}, {"shrinkage": float("nan")}, {"window": 0}, {"window": "many"}]
+    "settings",
+    [
+        {"neighbours": 0},
+        {"half_life": -1},
+        {"shrinkage": float("nan")},
+        {"window": 0},
+        {"window": "many"},
+        {"user_power": -1},
+        {"asymmetry": 1.5},
+    ],
 )
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(ConfigError, match=next(iter(settings))):

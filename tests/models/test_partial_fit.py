@@ -18,7 +18,7 @@ from leanrec.runtime.recommender import Recommender
 MODELS_THAT_GO_ON = {
     "item-knn": [
         {"similarity": kind, "neighbours": 8, "half_life": 3, "shrinkage": 0.5, "window": 9}
-        for kind in ("cosine", "tf-idf", "bm25", "jaccard")
+        for kind in ("cosine", "tf-idf", "bm25", "jaccard", "asymmetric")
     ],
     "user-knn": [{"similarity": kind, "users": 6} for kind in ("cosine", "bm25")],
     "ease": [{"regularisation": 3.0, "half_life": 0.0}],

@@ -40,8 +40,9 @@ def nearest_items(
 
     The similarity of i to j is shared / (sqrt(norm of i * other norm of j) + shrinkage), with `jaccard`
     shared / (norm of i + other norm of j - shared + shrinkage); shared: the sum over users who had both of the product
-    of the two weights. The two norms of an item differ where similarity has a direction. user_*: the distinct items of each user; item_*: the transpose. Returns counts_n, and of each item
-    its first counts_n entries of rows_nK and similarities_nK (items that share no user are no neighbours).
+    of the two weights. The two norms of an item differ where similarity has a direction. user_*: the distinct items of
+    each user; item_*: the transpose. Returns counts_n, and of each item its first counts_n entries of rows_nK and
+    similarities_nK (items that share no user are no neighbours).
     """
     shared_N = np.zeros(len(item_offsets) - 1)
     touched_N = np.empty(len(item_offsets) - 1, np.int32)

@@ -11,9 +11,9 @@ sqrt(norm * norm) + shrinkage, or for jaccard over norm + norm - shared + shrink
 | tf-idf  | sqrt(count) * idf                                                      | sum of squared weights  |
 | bm25    | count * (K1 + 1) / (count + K1 * (1 - B + B * events / mean events)) * idf | 1: it is not normalised |
 
-Asymmetric, of items alone: shared over n_i^asymmetry n_j^(1 - asymmetry) + shrinkage, i being in the history, with n the
-number of terms and n_t^(-term_power / 2) the weight of a term that n_t documents hold (Aiolli 2013; the inverse frequency
-and the two exponents of sizes are those of Deshpande & Karypis 2004, section 4.2).
+Asymmetric, for items alone: shared over n_i^asymmetry n_j^(1 - asymmetry) + shrinkage, where i is in the history, n is
+the number of terms, and a term that n_t documents hold weighs n_t^(-term_power / 2). Sources: Aiolli 2013 (asymmetric
+cosine), Deshpande & Karypis 2004 (users who had much say less).
 
 idf of a term: log(documents) - log(1 + documents that hold it). Sources: Robertson & Zaragoza 2009 (BM25, with K1 1.2
 and B .75), Salton & Buckley 1988; definitions as in the library implicit.
@@ -93,7 +93,7 @@ def asymmetric_weights(documents: Jagged, num_terms: int, term_power: float) -> 
 
 
 def asymmetric_norms(documents: Jagged, asymmetry: float) -> tuple[Norms, Norms]:
-    """(documents,) each: the product of the first of i and the second of j has the root n_i^asymmetry n_j^(1 - asymmetry).
+    """(documents,) each: the first of i times the second of j has the root n_i^asymmetry n_j^(1 - asymmetry).
 
     n: the number of terms. With .5 it is the cosine, with 1 the share of i's terms that j holds too.
     """

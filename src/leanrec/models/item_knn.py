@@ -1,7 +1,7 @@
 """Item neighbours: items that share users with the history (Sarwar et al. 2001, Deshpande & Karypis 2004).
 
-Similarities are those of kernels/similarity.py: an item is a set of users. A score is the sum of an item's similarities
-to the events of the history, where older events may count less.
+Similarities are those of kernels/similarity.py: an item is a set of users. A score is the sum over the events of the
+history of their similarities to an item, where older events may count less.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from leanrec.runtime.sources.neighbours import NeighbourSource
 
 __all__ = ["ItemKNN", "ItemKNNConfig"]
 
-DEFAULTS_VERSION = 2
+DEFAULTS_VERSION = 3
 _MANY_ITEMS = 100_000
 _NEIGHBOURS = (500, 100, 20)
 
@@ -40,7 +40,7 @@ Similarity = Literal["cosine", "tf-idf", "bm25", "jaccard", "asymmetric"]
 
 
 class ItemKNNConfig(Config, frozen=True, kw_only=True):
-    """What is None is tried out on validation events of users that tune (defaults version 2), and printed."""
+    """What is None is tried out on validation events of users that tune (defaults version 3), and printed."""
 
     similarity: Similarity | None = None
     """Of two items as sets of users."""
@@ -48,9 +48,9 @@ class ItemKNNConfig(Config, frozen=True, kw_only=True):
     """Items kept for each item, the most similar ones."""
     half_life: float | None = None
     """Events after which an event of the history counts half; 0 lets all count alike."""
-    user_power: float = 0.5
+    user_power: float = 0.6
     """asymmetric: a user of n items adds n^-user_power to what two items share."""
-    asymmetry: float = 0.75
+    asymmetry: float = 0.65
     """asymmetric: exponent of the size of the history's item in the denominator; the recommended one's has the rest."""
     shrinkage: float = 0.0
     """Added to the denominator of the similarity, so that a few shared users do not make items similar."""
@@ -58,17 +58,21 @@ class ItemKNNConfig(Config, frozen=True, kw_only=True):
     """Events of a user that count, the newest."""
 
     space: ClassVar[Mapping[str, Dimension]] = {
-        "similarity": Choice(SIMILARITIES),
+        "similarity": Choice(_KINDS),
         "neighbours": Range(10, 1000, log=True),
         "half_life": Range(0.5, 200.0, log=True),
+        "user_power": Range(0.0, 1.0),
+        "asymmetry": Range(0.0, 1.0),
         "shrinkage": Range(0.0, 100.0),
     }
 
     def __post_init__(self) -> None:
-        for key, least in (("neighbours", 1), ("half_life", 0), ("shrinkage", 0), ("window", 1)):
+        for key, least in (("neighbours", 1), ("half_life", 0), ("user_power", 0), ("shrinkage", 0), ("window", 1)):
             value = getattr(self, key)
             if value is not None and not value >= least:
                 raise ValueError(f"{key} must be at least {least}, not {value}")
+        if not 0 <= self.asymmetry <= 1:
+            raise ValueError(f"asymmetry must be from 0 to 1, not {self.asymmetry}")
 
 
 class ItemKNN(Model[ItemKNNConfig]):
@@ -80,7 +84,7 @@ class ItemKNN(Model[ItemKNNConfig]):
     def fit_with(self, data: Dataset, options: FitOptions) -> Recommender:
         config, size = self.config, len(data.items)
         neighbours, half_life = config.neighbours, config.half_life
-        similarity: str = config.similarity or SIMILARITIES[0]
+        similarity: str = config.similarity or _KINDS[0]
         fitted = None
         if config.similarity is None or neighbours is None or half_life is None:
             similarity, half_life, fitted = self._choose(data, options)
@@ -112,7 +116,7 @@ class ItemKNN(Model[ItemKNNConfig]):
         learned, size = growth.learned(before), len(growth.items)
         old = Neighbourhood(source.neighbours, source.similarities, source.selves_N, card["neighbours"])
         stale_n = np.arange(size)
-        if card["similarity"] in ("cosine", "jaccard"):
+        if card["similarity"] in ("cosine", "jaccard", "asymmetric"):
             stale_n = _stale(before.events.last(self.config.window), learned.events.last(self.config.window), size)
         part, selves_N = _measure(learned.events, size, old.most, card["similarity"], self.config, stale_n)
         updated = grow(
@@ -131,7 +135,7 @@ class ItemKNN(Model[ItemKNNConfig]):
         """The similarity and its half-life with the best score, and what was fitted with them on train alone."""
         config, size, judges = self.config, len(data.items), Judges(data, options.metric)
         most = config.neighbours or _NEIGHBOURS[size > _MANY_ITEMS]
-        kinds = (config.similarity,) if config.similarity else SIMILARITIES if len(judges) else SIMILARITIES[:1]
+        kinds = (config.similarity,) if config.similarity else _KINDS if len(judges) else _KINDS[:1]
         best: tuple[float, str, float, Neighbourhood] | None = None
         for kind in kinds:
             fitted = _fit(data.train(), size, most, kind, config)
@@ -182,7 +186,10 @@ def _measure(
 
 
 def _stale(before: Jagged, after: Jagged, num_items: int) -> npt.NDArray[np.int64]:
-    """Items whose lists may differ: those that share a user with an item that other users have now."""
+    """Items whose lists may differ: those that share a user with an item that other users have now.
+
+    Among them are all items of a user who has another number of items now, whose weight is another.
+    """
     old = np.unique(before.row_of() * num_items + before.values)
     new = np.unique(after.row_of() * num_items + after.values)
     changed_N = np.zeros(num_items, np.bool_)
