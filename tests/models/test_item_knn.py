@@ -66,6 +66,16 @@ def asymmetric(had_UN: np.ndarray, config: ItemKNNConfig) -> np.ndarray:
 
 def dense(train: Jagged, num_items: int, k: int, config: ItemKNNConfig, similarity: str = "cosine") -> np.ndarray:
     """(N, N) similarities of each item to itself and its k nearest, 0 elsewhere: by sorting everything."""
+    kept_NN = unscaled(train, num_items, k, config, similarity)
+    if similarity == "asymmetric" and config.normalised:
+        squares_NN = np.where(np.eye(num_items, dtype=bool), 0, kept_NN.astype(np.float64) ** 2)
+        lengths_N1 = np.sqrt(squares_NN.sum(axis=1, keepdims=True))
+        kept_NN = kept_NN / np.where(lengths_N1 > 0, lengths_N1, 1)
+    return kept_NN
+
+
+def unscaled(train: Jagged, num_items: int, k: int, config: ItemKNNConfig, similarity: str) -> np.ndarray:
+    """The same before lists are brought to length 1."""
     counts_UN = np.zeros((len(train), num_items))
     for user, items in enumerate(train):
         np.add.at(counts_UN[user], items[-config.window :], 1)
@@ -101,6 +111,7 @@ def logs(draw):
         similarity=draw(st.sampled_from((*SIMILARITIES, "asymmetric"))),
         user_power=draw(st.sampled_from([0.0, 0.5, 1.0])),
         asymmetry=draw(st.sampled_from([0.0, 0.3, 0.75, 1.0])),
+        normalised=draw(st.booleans()),
     )
     return Jagged.from_rows(rows), num_items, config
 
@@ -109,12 +120,12 @@ def logs(draw):
 @settings(max_examples=150, deadline=None)
 def test_answers_equal_a_dense_brute_force(log, k, excluding, allowed_bits):
     train, num_items, config = log
-    source = ItemKNN(config)._source(
-        _fit(train, num_items, config.neighbours, config.similarity, config), config.half_life
-    )
+    fitted = _fit(train, num_items, config.neighbours, config.similarity, config)
+    full_NN = unscaled(train, num_items, num_items, config, config.similarity)
+    raw_NN = as_dense(ItemKNN(config)._source(fitted, config.half_life, "cosine"))
+    np.testing.assert_allclose(raw_NN[raw_NN != 0], full_NN[raw_NN != 0], rtol=1e-5)
+    source = ItemKNN(config)._source(fitted, config.half_life, config.similarity)
     kept_NN = as_dense(source)
-    full_NN = dense(train, num_items, num_items, config, config.similarity)
-    np.testing.assert_allclose(kept_NN[kept_NN != 0], full_NN[kept_NN != 0], rtol=1e-5)
     # Ties to rounding may be cut differently: what was kept is as similar as what should have been.
     best_NN = dense(train, num_items, config.neighbours, config, config.similarity)
     np.testing.assert_allclose(np.sort(kept_NN, axis=1), np.sort(best_NN, axis=1), rtol=1e-5)
@@ -148,11 +159,11 @@ def test_larger_data_equals_the_brute_force_on_any_number_of_threads(monkeypatch
     one, four = found[1], found[4]
     assert np.array_equal(one.lists.values, four.lists.values)
     assert np.array_equal(one.similarities, four.similarities)
-    source = ItemKNN(config)._source(one, 0.0)
+    source = ItemKNN(config)._source(one, 0.0, similarity)
     np.testing.assert_allclose(as_dense(source), dense(train, num_items, 20, config, similarity), rtol=1e-6)
     nearest = one.nearest(5)
     expected_NN = dense(train, num_items, 5, config, similarity)
-    np.testing.assert_allclose(as_dense(ItemKNN()._source(nearest, 0.0)), expected_NN, rtol=1e-6)
+    np.testing.assert_allclose(as_dense(ItemKNN()._source(nearest, 0.0, similarity)), expected_NN, rtol=1e-6)
 
 
 def test_events_too_old_to_count_leave_no_trace():
@@ -160,7 +171,7 @@ def test_events_too_old_to_count_leave_no_trace():
     rng = np.random.default_rng(1)
     train = Jagged.from_rows([rng.integers(0, 5, 1500) for _ in range(3)])
     config = ItemKNNConfig()
-    source = ItemKNN(config)._source(_fit(train, 5, 4, "cosine", config), 0.5)
+    source = ItemKNN(config)._source(_fit(train, 5, 4, "cosine", config), 0.5, "cosine")
     first = source.search(Queries(train, 5))
     assert (first.items_BK >= 0).all()
     assert np.array_equal(source.search(Queries(train, 5)).scores_BK, first.scores_BK)
@@ -190,8 +201,8 @@ def test_settings_that_are_given_stay_and_others_are_chosen(capsys):
     data = shop()
     given_both = ItemKNN(similarity="cosine", neighbours=7, half_life=2.0).fit(data)
     assert given_both.card["config"] == {
-        "similarity": "cosine", "neighbours": 7, "half_life": 2.0, "user_power": 0.6, "asymmetry": 0.65,
-        "shrinkage": 0.0, "window": 2000,
+        "similarity": "cosine", "neighbours": 7, "half_life": 2.0, "user_power": 0.75, "asymmetry": 0.65,
+        "normalised": True, "shrinkage": 0.0, "window": 2000,
     }  # fmt: skip
     assert given_both.source.half_life == 2.0
     assert given_both.source.neighbours.lengths.max() <= 7

@@ -1,7 +1,7 @@
 """Item neighbours: items that share users with the history (Sarwar et al. 2001, Deshpande & Karypis 2004).
 
 Similarities are those of kernels/similarity.py: an item is a set of users. A score is the sum over the events of the
-history of their similarities to an item, where older events may count less.
+history of their similarities to an item, where older events may count less. Asymmetric lists are brought to length 1.
 """
 
 from __future__ import annotations
@@ -48,10 +48,12 @@ class ItemKNNConfig(Config, frozen=True, kw_only=True):
     """Items kept for each item, the most similar ones."""
     half_life: float | None = None
     """Events after which an event of the history counts half; 0 lets all count alike."""
-    user_power: float = 0.6
+    user_power: float = 0.75
     """asymmetric: a user of n items adds n^-user_power to what two items share."""
     asymmetry: float = 0.65
     """asymmetric: exponent of the size of the history's item in the denominator; the recommended one's has the rest."""
+    normalised: bool = True
+    """asymmetric: each item's list has Euclidean length 1, so that all events of the history say as much."""
     shrinkage: float = 0.0
     """Added to the denominator of the similarity, so that a few shared users do not make items similar."""
     window: int = 2000
@@ -63,6 +65,7 @@ class ItemKNNConfig(Config, frozen=True, kw_only=True):
         "half_life": Range(0.5, 200.0, log=True),
         "user_power": Range(0.0, 1.0),
         "asymmetry": Range(0.0, 1.0),
+        "normalised": Choice((True, False)),
         "shrinkage": Range(0.0, 100.0),
     }
 
@@ -91,7 +94,7 @@ class ItemKNN(Model[ItemKNNConfig]):
             if neighbours is None:
                 judges, sizes = Judges(data, options.metric), [k for k in _NEIGHBOURS if k <= fitted.most]
                 some, life = fitted, half_life
-                neighbours = judges.best(sizes, lambda k: self._source(some.nearest(k), life))
+                neighbours = judges.best(sizes, lambda k: self._source(some.nearest(k), life, similarity))
                 neighbours = neighbours if len(judges) else _NEIGHBOURS[1]
             say(
                 f"{self.name} (defaults {DEFAULTS_VERSION}): similarity={similarity} neighbours={neighbours} "
@@ -103,7 +106,9 @@ class ItemKNN(Model[ItemKNNConfig]):
         fitted = fitted.nearest(neighbours)
         chosen = {"similarity": similarity, "neighbours": neighbours, "half_life": half_life}
         fallback = popular_fallback(data, refit=options.refit)
-        recommender = assemble(self, self._source(fitted, half_life), data, options, fallback=fallback, chosen=chosen)
+        recommender = assemble(
+            self, self._source(fitted, half_life, similarity), data, options, fallback=fallback, chosen=chosen
+        )
         recommender.learned = Learned(data.users, events)
         return recommender
 
@@ -116,16 +121,17 @@ class ItemKNN(Model[ItemKNNConfig]):
         learned, size = growth.learned(before), len(growth.items)
         old = Neighbourhood(source.neighbours, source.similarities, source.selves_N, card["neighbours"])
         stale_n = np.arange(size)
-        if card["similarity"] in ("cosine", "jaccard", "asymmetric"):
+        if card["similarity"] in ("cosine", "jaccard"):
             stale_n = _stale(before.events.last(self.config.window), learned.events.last(self.config.window), size)
         part, selves_N = _measure(learned.events, size, old.most, card["similarity"], self.config, stale_n)
-        updated = grow(
-            recommender, self._source(old.replaced(stale_n, part, selves_N), card["half_life"]), growth, data
-        )
+        fitted = old.replaced(stale_n, part, selves_N)
+        updated = grow(recommender, self._source(fitted, card["half_life"], card["similarity"]), growth, data)
         updated.learned = learned
         return updated
 
-    def _source(self, fitted: Neighbourhood, half_life: float) -> NeighbourSource:
+    def _source(self, fitted: Neighbourhood, half_life: float, similarity: str) -> NeighbourSource:
+        if similarity == "asymmetric" and self.config.normalised:
+            fitted = fitted.normalised()
         return NeighbourSource(
             self.name, fitted.lists, fitted.similarities, fitted.selves_N,
             window=self.config.window, half_life=half_life or None,
@@ -141,8 +147,10 @@ class ItemKNN(Model[ItemKNNConfig]):
             fitted = _fit(data.train(), size, most, kind, config)
             half_life = config.half_life
             if half_life is None:
-                half_life = judges.half_life(lambda life, some=fitted: self._source(some, life))  # type: ignore[misc]
-            score = judges.score(self._source(fitted, half_life)) if len(kinds) > 1 else 0.0
+                half_life = judges.half_life(
+                    lambda life, some=fitted, kind=kind: self._source(some, life, kind)  # type: ignore[misc]
+                )
+            score = judges.score(self._source(fitted, half_life, kind)) if len(kinds) > 1 else 0.0
             if best is None or score > best[0]:
                 best = (score, kind, half_life, fitted)
         assert best is not None
@@ -186,10 +194,7 @@ def _measure(
 
 
 def _stale(before: Jagged, after: Jagged, num_items: int) -> npt.NDArray[np.int64]:
-    """Items whose lists may differ: those that share a user with an item that other users have now.
-
-    Among them are all items of a user who has another number of items now, whose weight is another.
-    """
+    """Items whose lists may differ: those that share a user with an item that other users have now."""
     old = np.unique(before.row_of() * num_items + before.values)
     new = np.unique(after.row_of() * num_items + after.values)
     changed_N = np.zeros(num_items, np.bool_)

@@ -59,6 +59,15 @@ class Neighbourhood:
         place_T = np.arange(len(lists.values)) - np.repeat(lists.offsets[:-1], lists.lengths)
         return Neighbourhood(lists.where(place_T < k), self.similarities[place_T < k], self.selves_N, k)
 
+    def normalised(self) -> Neighbourhood:
+        """Each item's list with Euclidean length 1, its similarity to itself divided by the same number."""
+        squares_N = np.bincount(
+            self.lists.row_of(), weights=self.similarities.astype(np.float64) ** 2, minlength=len(self.lists)
+        )
+        lengths_N = np.where(squares_N > 0, np.sqrt(squares_N), 1.0)
+        similarities = (self.similarities / lengths_N[self.lists.row_of()]).astype(np.float32)
+        return Neighbourhood(self.lists, similarities, (self.selves_N / lengths_N).astype(np.float32), self.most)
+
     def replaced(self, items_n: npt.NDArray[np.int64], part: Part, selves_N: npt.NDArray[np.float32]) -> Neighbourhood:
         """With the lists of some items, rising, replaced by those of `part`; there may be more items than before."""
         kept_N = np.ones(len(selves_N), np.bool_)
