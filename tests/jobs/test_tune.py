@@ -26,6 +26,9 @@ from .fakes import EPOCHS, Fake
 
 pytest.importorskip("optuna")
 
+_ALL_SET = {**dict.fromkeys(MODELS["item-knn"].Config.space, 1), "similarity": "cosine", "normalised": True}
+"""A value for everything that can be searched of item-knn."""
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -133,7 +136,7 @@ class TestFailures:
             ({"search": ("neighbors=1..4",)}, "neighbours"),
             ({"search": ("window=4..1",)}, r"lr=1e-4\.\.1e-2"),
             ({"settings": {"shrink": 1}}, "shrinkage"),
-            ({"settings": {"neighbours": 5, "half_life": 1, "shrinkage": 1}}, "leave a --set out"),
+            ({"settings": _ALL_SET}, "leave a --set out"),
             ({"trials": 0}, "trials"),
         ],
     )

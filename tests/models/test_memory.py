@@ -18,6 +18,7 @@ from leanrec.data.dataset import Dataset
 from leanrec.data.prepare import prepare
 from leanrec.models import MODELS
 from leanrec.models.base import FitOptions
+from leanrec.models.sequential import SequenceModel
 from leanrec.nn.tables import TABLES
 from leanrec.training import memory
 
@@ -25,7 +26,9 @@ from .worlds import shop
 
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = Path(__file__).with_name("memory_child.py")
-SEQUENTIAL = [name for name, entry in MODELS.entries.items() if entry.extra == "train"]
+SEQUENTIAL = [
+    name for name, entry in MODELS.entries.items() if entry.extra == "train" and issubclass(MODELS[name], SequenceModel)
+]
 
 
 def _wide(items: int, users: int, length: int) -> Dataset:

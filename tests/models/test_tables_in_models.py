@@ -16,7 +16,7 @@ from leanrec.models import MODELS
 from leanrec.models.base import FitOptions
 from leanrec.nn.tables import TABLES
 from leanrec.runtime.recommender import Recommender
-from leanrec.training import trainer
+from leanrec.training import task
 from tests.models.worlds import shop
 
 SETTINGS: dict[str, Any] = {
@@ -61,7 +61,7 @@ def test_an_interrupted_run_goes_on_from_its_file(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dense = items(fit(data, "dense"))
-    step, taken = trainer.NextItem.step, 0
+    step, taken = task.NextItem.step, 0
 
     def interrupted(self: Any, batch: Any) -> float:
         nonlocal taken
@@ -70,7 +70,7 @@ def test_an_interrupted_run_goes_on_from_its_file(
             raise KeyboardInterrupt
         return step(self, batch)
 
-    monkeypatch.setattr(trainer.NextItem, "step", interrupted)
+    monkeypatch.setattr(task.NextItem, "step", interrupted)
     with suppress(KeyboardInterrupt):
         fit(data, "mapped", run=tmp_path, save_every=0.0)
     assert taken == 8

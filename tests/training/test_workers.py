@@ -34,15 +34,15 @@ from leanrec.core.errors import LeanrecError
 from leanrec.data.dataset import Dataset
 from leanrec.models import MODELS
 from leanrec.models.base import FitOptions
-from leanrec.training import trainer
+from leanrec.training import task
 dist.init_process_group("gloo")
 data, settings, folder = Dataset.load(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv[3])
 losses = []
-step = trainer.NextItem.step
+step = task.NextItem.step
 def watched(self, batch):
     losses.append(step(self, batch))
     return losses[-1]
-trainer.NextItem.step = watched
+task.NextItem.step = watched
 for name, change in json.loads(sys.argv[4]).items():
     losses.clear()
     options = FitOptions(seed=5, distributed=True, run=folder / name if name.startswith("run") else None)
