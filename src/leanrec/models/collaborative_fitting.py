@@ -11,7 +11,6 @@ import numpy as np
 
 from leanrec.core.config import to_dict
 from leanrec.core.console import say
-from leanrec.core.errors import InputError
 from leanrec.data.cases import Cases, distinct
 from leanrec.data.dataset import Dataset
 from leanrec.evaluation.metrics import parse_metric, per_user
@@ -22,7 +21,7 @@ from leanrec.models.popular import popular_fallback
 from leanrec.runtime.engines.factors import FactorsConfig, FactorsEngine
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
-from leanrec.training.checkpoints import Progress, load_checkpoint
+from leanrec.training.checkpoints import Progress, stored_progress
 from leanrec.training.pairs import PairTask
 from leanrec.training.tracking import Tracker
 from leanrec.training.trainer import Schedule, Trainer
@@ -61,7 +60,9 @@ class CollaborativeFitting:
         self.attributes = None if data.attributes is None else ItemAttributes.from_frame(data.attributes)
 
     def run(self, tracker: Tracker) -> Recommender:
-        progress = self._stored() or Progress(stage="search", fingerprint=self.fingerprint)
+        progress = stored_progress(self.folder if self.options.resume else None, self.fingerprint) or Progress(
+            stage="search", fingerprint=self.fingerprint
+        )
         if progress.stage == "search":
             limit = self.options.time_limit
             if limit is not None and self.options.refit:
@@ -83,18 +84,6 @@ class CollaborativeFitting:
         task = self._task(refit=True)
         schedule = Schedule(epochs=progress.best_epoch, patience=0, save_every=self.options.save_every)
         return self.recommender(task, self._train(task, schedule, progress, tracker, refit=True))
-
-    def _stored(self) -> Progress | None:
-        """Where an interrupted run stands, when resuming; a checkpoint of another run is refused."""
-        if not self.options.resume or self.folder is None or not (self.folder / "last.safetensors").exists():
-            return None
-        progress = load_checkpoint(self.folder / "last.safetensors")[1]
-        if progress.fingerprint != self.fingerprint:
-            raise InputError(
-                f"{self.folder} belongs to a run with another configuration, seed or data set: "
-                "use those again, or another --out"
-            )
-        return progress
 
     def _task(self, *, refit: bool) -> PairTask[Any]:
         train = distinct(self.data.train(refit))

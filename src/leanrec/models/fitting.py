@@ -30,7 +30,7 @@ from leanrec.nn.text import Catalogue, ItemText, make_item_text
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
 from leanrec.training.augment import ContrastiveOptions
-from leanrec.training.checkpoints import Progress, load_checkpoint
+from leanrec.training.checkpoints import Progress, stored_progress
 from leanrec.training.loader import SequenceLoader
 from leanrec.training.objectives import make_objective
 from leanrec.training.profile import staged
@@ -60,7 +60,9 @@ class Fitting:
         self.workers = WORKERS["group" if options.distributed else "solo"](config)
 
     def run(self, tracker: Tracker) -> Recommender:
-        progress = self._stored() or Progress(stage="pretrain", fingerprint=self.fingerprint)
+        progress = stored_progress(self.folder if self.options.resume else None, self.fingerprint) or Progress(
+            stage="pretrain", fingerprint=self.fingerprint
+        )
         if progress.stage in ("pretrain", "search"):
             with closing(self._task(refit=False)) as task:
                 progress = self._search(task, self._pretrain(task, progress, tracker), tracker)
@@ -88,18 +90,6 @@ class Fitting:
             progress = self._trainer(task, schedule, progress, tracker, refit=refit).run()
         stage = "refit" if refit else "search"
         return msgspec.structs.replace(progress, stage=stage, epoch=0, step=0, loss_sum=0.0, loss_count=0)
-
-    def _stored(self) -> Progress | None:
-        """Where an interrupted run stands, when resuming; a checkpoint of another run is refused."""
-        if not self.options.resume or self.folder is None or not (self.folder / "last.safetensors").exists():
-            return None
-        progress = load_checkpoint(self.folder / "last.safetensors")[1]
-        if progress.fingerprint != self.fingerprint:
-            raise InputError(
-                f"{self.folder} belongs to a run with another configuration, seed or data set: "
-                "use those again, or another --out"
-            )
-        return progress
 
     def _search(self, task: NextItem, progress: Progress, tracker: Tracker) -> Progress:
         assert self.config.epochs is not None and self.config.patience is not None, "a resolved configuration"

@@ -13,7 +13,6 @@ import torch
 
 from leanrec.core.config import to_dict
 from leanrec.core.console import say
-from leanrec.core.errors import InputError
 from leanrec.data.dataset import Dataset
 from leanrec.data.examples.events import examples_of
 from leanrec.evaluation.evaluate import evaluate
@@ -28,7 +27,7 @@ from leanrec.nn.towers import Fields, Towers
 from leanrec.runtime.engines.towers import TowersEngine, TowersShape
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
-from leanrec.training.checkpoints import Progress, load_checkpoint
+from leanrec.training.checkpoints import Progress, stored_progress
 from leanrec.training.objectives import make_objective
 from leanrec.training.towers import TowerLoader, TowerTask
 from leanrec.training.tracking import Tracker
@@ -55,7 +54,9 @@ class TowerFitting:
         self.space = self._features()
 
     def run(self, tracker: Tracker) -> Recommender:
-        progress = self._stored() or Progress(stage="search", fingerprint=self.fingerprint)
+        progress = stored_progress(self.folder if self.options.resume else None, self.fingerprint) or Progress(
+            stage="search", fingerprint=self.fingerprint
+        )
         config, limit = self.config, self.options.time_limit
         assert config.epochs is not None and config.patience is not None, "resolved"
         if progress.stage == "search":
@@ -86,18 +87,6 @@ class TowerFitting:
         }
         asked = msgspec.structs.replace(own, columns={**own.columns, **left_out}, history=0)
         return FeatureSpace.fit(self.examples, asked)
-
-    def _stored(self) -> Progress | None:
-        """Where an interrupted run stands, when resuming; a checkpoint of another run is refused."""
-        if not self.options.resume or self.folder is None or not (self.folder / "last.safetensors").exists():
-            return None
-        progress = load_checkpoint(self.folder / "last.safetensors")[1]
-        if progress.fingerprint != self.fingerprint:
-            raise InputError(
-                f"{self.folder} belongs to a run with another configuration, seed or data set: "
-                "use those again, or another --out"
-            )
-        return progress
 
     def _fields(self, side: SideName) -> Fields | None:
         features = self.space.features[side]

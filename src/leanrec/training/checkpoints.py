@@ -14,7 +14,7 @@ from leanrec.core.errors import InputError
 from leanrec.core.files import atomic_file
 from leanrec.core.tensors import map_tensors, write_tensors
 
-__all__ = ["Progress", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Progress", "load_checkpoint", "save_checkpoint", "stored_progress"]
 
 
 class Progress(msgspec.Struct, kw_only=True):
@@ -56,3 +56,15 @@ def load_checkpoint(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Progress]:
         return tensors, msgspec.json.decode(header["__metadata__"]["progress"], type=Progress)
     except (KeyError, ValueError) as error:
         raise InputError(f"{path} is not a checkpoint of leanrec: train again without --resume") from error
+
+
+def stored_progress(folder: Path | None, fingerprint: str) -> Progress | None:
+    """Where an interrupted run stands, None where nothing is kept; a checkpoint of another run is an InputError."""
+    if folder is None or not (folder / "last.safetensors").exists():
+        return None
+    progress = load_checkpoint(folder / "last.safetensors")[1]
+    if progress.fingerprint != fingerprint:
+        raise InputError(
+            f"{folder} belongs to a run with another configuration, seed or data set: use those again, or another --out"
+        )
+    return progress
