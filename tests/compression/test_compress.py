@@ -12,12 +12,13 @@ import pytest
 
 from leanrec.compression import STEPS, int8
 from leanrec.compression import compress as compressing
-from leanrec.compression.base import Plan, read_plan, with_source
+from leanrec.compression.base import Plan, Step, StepConfig, StepRecord, Work, make_step, read_plan, with_source
 from leanrec.compression.compress import compress, compress_with_report
 from leanrec.compression.measure import measure
 from leanrec.compression.verify import verify
 from leanrec.core.errors import BundleError, ConfigError, InputError, MachineError, PromiseError
 from leanrec.core.jagged import Jagged
+from leanrec.core.registry import Entry
 from leanrec.data.dataset import Dataset
 from leanrec.data.prepare import prepare
 from leanrec.index.certified import CertifiedInt8Index
@@ -66,6 +67,10 @@ def histories(data: Dataset) -> Jagged:
     return data.cases("test").histories
 
 
+def work(data: Dataset) -> Work:
+    return Work(histories=histories(data), data=data)
+
+
 def dense_pays(monkeypatch: pytest.MonkeyPatch, pays: bool) -> None:
     monkeypatch.setattr(int8, "_time_layers", lambda *_: (2e-5, 1e-5) if pays else (1e-5, 2e-5))
 
@@ -78,7 +83,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_int8_items_give_the_same_answers_from_fewer_bytes(data: Dataset) -> None:
     before = model(data)
-    after, record = STEPS["int8-items"]().apply(before, histories(data))
+    after, record = STEPS["int8-items"]().apply(before, work(data))
     assert record.applied
     assert record.facts == {"bytes_before": len(data.items) * (4 * DIM + 4), "bytes_after": len(data.items) * (DIM + 5)}
     assert isinstance(before.source.index, ExactIndex)  # the one it was given is left as it was
@@ -92,14 +97,14 @@ def test_int8_dense_layers_where_they_pay(
 ) -> None:
     dense_pays(monkeypatch, True)
     before = model(data, block)
-    after, record = STEPS["int8-dense"]().apply(before, histories(data))
+    after, record = STEPS["int8-dense"]().apply(before, work(data))
     assert record.applied
     exact, coded = (m.source.engine.encode(histories(data)) for m in (before, after))
     assert 0 < np.abs(coded - exact).max() < 0.1
     after.save(tmp_path / "b")
     stored = Recommender.load(tmp_path / "b")
     np.testing.assert_array_equal(stored.source.engine.encode(histories(data)), coded)
-    again, record = STEPS["int8-dense"]().apply(after, histories(data))
+    again, record = STEPS["int8-dense"]().apply(after, work(data))
     assert again is after
     assert record.said == "small has no dense layers in float32"
 
@@ -107,7 +112,7 @@ def test_int8_dense_layers_where_they_pay(
 def test_int8_dense_layers_are_dropped_where_they_do_not_pay(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     dense_pays(monkeypatch, False)
     before = model(data)
-    after, record = STEPS["int8-dense"]().apply(before, histories(data))
+    after, record = STEPS["int8-dense"]().apply(before, work(data))
     assert after is before
     assert not record.applied
     assert record.said.startswith("dropped, it does not pay on this machine: the dense layers take 10 us in float32")
@@ -115,7 +120,7 @@ def test_int8_dense_layers_are_dropped_where_they_do_not_pay(data: Dataset, monk
 
 def test_layers_are_really_timed(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int8, "_SECONDS", 0.001)
-    _, record = STEPS["int8-dense"]().apply(model(data), histories(data))
+    _, record = STEPS["int8-dense"]().apply(model(data), work(data))
     assert record.facts["layers"] == 4 * LAYERS
     assert record.facts["float32_us"] > 0
     assert record.facts["int8_us"] > 0
@@ -228,3 +233,33 @@ def test_another_source_keeps_everything_else(data: Dataset) -> None:
 def test_a_process_that_fails_is_one_sentence(tmp_path: Path, data: Dataset) -> None:
     with pytest.raises(MachineError, match=r"in a fresh process failed: .*does not exist"):
         measure(tmp_path / "nothing", histories(data))
+
+
+class _Rounded(Step["_RoundedConfig"]):
+    name = "rounded"
+
+    def apply(self, model: Recommender, work: Work) -> tuple[Recommender, StepRecord]:
+        return model, StepRecord(step=self.name, applied=False, said=f"{self.config.bits} bits")
+
+
+class _RoundedConfig(StepConfig, frozen=True, kw_only=True):
+    bits: int = 8
+
+
+_Rounded.Config = _RoundedConfig
+
+
+def test_steps_take_settings_from_a_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(STEPS.entries, "rounded", Entry(f"{__name__}:_Rounded", "rounded values"))
+    file = tmp_path / "p.toml"
+    file.write_text('steps = ["int8-items", {step = "rounded", bits = 4}]')
+    steps = read_plan(file).build()
+    assert [one.name for one in steps] == ["int8-items", "rounded"]
+    assert [one.entry() for one in steps] == ["int8-items", {"step": "rounded", "bits": 4}]
+    assert make_step("rounded").entry() == "rounded"
+    file.write_text('steps = [{step = "rounded", bit = 4}]')
+    with pytest.raises(ConfigError, match=r"p\.toml, step 1 \(rounded\): unknown key 'bit' \(did you mean 'bits'\?\)"):
+        read_plan(file)
+    file.write_text("steps = [{bits = 4}]")
+    with pytest.raises(ConfigError, match="does not say its step"):
+        read_plan(file)

@@ -1,11 +1,13 @@
 """Making a trained recommender smaller and faster, with what each step bought and cost."""
 
-from leanrec.compression.base import Plan, Step, StepRecord
+from typing import Any
+
+from leanrec.compression.base import Plan, Step, StepRecord, Work
 from leanrec.core.registry import Entry, Registry
 
-__all__ = ["STEPS", "Plan", "Step", "StepRecord"]
+__all__ = ["STEPS", "Plan", "Step", "StepRecord", "Work"]
 
-STEPS: Registry[Step] = Registry(
+STEPS: Registry[Step[Any]] = Registry(
     "compression step",
     {
         "int8-items": Entry(

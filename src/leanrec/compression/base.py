@@ -7,25 +7,54 @@ A step that cannot be applied, or does not pay on this machine, returns the reco
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
-from leanrec.core.config import Config, build, load_toml
+from leanrec.core.config import Config, build, load_toml, to_dict
 from leanrec.core.errors import ConfigError
 from leanrec.core.jagged import Jagged
 from leanrec.core.registry import nearest
+from leanrec.data.dataset import Dataset
 from leanrec.runtime.base import Source
 from leanrec.runtime.recommender import Recommender
 
-__all__ = ["PLANS", "Plan", "Step", "StepRecord", "read_plan", "with_source"]
+__all__ = ["PLANS", "Plan", "Step", "StepConfig", "StepRecord", "Work", "make_step", "read_plan", "with_source"]
+
+
+class StepConfig(Config, frozen=True, kw_only=True):
+    """What a step can be told; `space` is what the optimiser may try of it. This one: nothing."""
+
+
+C = TypeVar("C", bound=StepConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a step may look at and learn from.
+
+    histories: non-empty histories in the model's rows, as they are asked for, to measure speed with. data: the data set
+    the model was trained on; a step that calibrates, fine-tunes or distils uses its training events and the users that
+    tune, never those that certify. seconds: how long a step may learn, None for as long as it takes.
+    """
+
+    histories: Jagged
+    data: Dataset
+    seed: int = 0
+    seconds: float | None = None
 
 
 class Plan(Config, frozen=True):
-    """Steps by name, in the order in which they are applied."""
+    """Steps in the order in which they are applied: a name, or a table with `step` and the step's settings."""
 
-    steps: tuple[str, ...]
+    steps: tuple[str | dict[str, Any], ...]
+
+    def build(self, *, where: str = "plan") -> list[Step[Any]]:
+        """The steps themselves; a ConfigError names an unknown step or setting."""
+        return [make_step(entry, where=f"{where}, step {place}") for place, entry in enumerate(self.steps, start=1)]
 
 
 PLANS = {"int8": Plan(steps=("int8-items", "int8-dense"))}
@@ -42,36 +71,56 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     facts: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-class Step(ABC):
-    """One way to make a recommender smaller or faster."""
+class Step(ABC, Generic[C]):
+    """One way to make a recommender smaller or faster. C: its configuration.
+
+    `name` is what a plan calls it; `Step(bits=4)` builds the configuration from keywords.
+    """
 
     name: ClassVar[str]
+    Config: ClassVar[type[StepConfig]] = StepConfig
+
+    def __init__(self, config: C | None = None, *, where: str = "", **overrides: Any) -> None:
+        values = {**(to_dict(config) if config is not None else {}), **overrides}
+        self.config: C = build(self.Config, values, where=where or self.name)  # type: ignore[assignment]
 
     @abstractmethod
-    def apply(self, model: Recommender, histories: Jagged) -> tuple[Recommender, StepRecord]:
-        """The transformed recommender, or `model` itself when the step is not applied.
+    def apply(self, model: Recommender, work: Work) -> tuple[Recommender, StepRecord]:
+        """The transformed recommender, or `model` itself when the step is not applied; `model` is never changed."""
 
-        histories: non-empty histories in the model's rows, as they are asked for, to measure with.
-        """
+    def entry(self) -> str | dict[str, Any]:
+        """What a plan would say of this step."""
+        changed = {key: value for key, value in to_dict(self.config).items() if value != to_dict(self.Config())[key]}
+        return {"step": self.name, **changed} if changed else self.name
+
+
+def make_step(entry: str | Mapping[str, Any], *, where: str = "plan") -> Step[Any]:
+    """A step from what a plan says of it: its name, or a table with `step` and settings."""
+    from leanrec.compression import STEPS
+
+    if isinstance(entry, str):
+        return STEPS[entry](where=f"{where} ({entry})")
+    settings = dict(entry)
+    name = settings.pop("step", None)
+    if not isinstance(name, str):
+        raise ConfigError(f'{where}: {dict(entry)} does not say its step: write {{step = "int8-items"}}')
+    return STEPS[name](where=f"{where} ({name})", **settings)
 
 
 def read_plan(plan: str | Path | Plan) -> Plan:
-    """A named plan, a TOML file with `steps = [...]`, or a Plan; every step is known."""
-    from leanrec.compression import STEPS
-
+    """A named plan, a TOML file with `steps = [...]`, or a Plan; every step and setting is known."""
     if isinstance(plan, Plan):
-        found = plan
+        found, where = plan, "plan"
     elif str(plan) in PLANS:
-        found = PLANS[str(plan)]
+        found, where = PLANS[str(plan)], str(plan)
     elif Path(plan).suffix == ".toml":
-        found = build(Plan, load_toml(plan), where=str(plan))
+        found, where = build(Plan, load_toml(plan), where=str(plan)), str(plan)
     else:
         raise ConfigError(
             f"unknown plan {str(plan)!r}{nearest(str(plan), list(PLANS))}; "
             f"there are: {', '.join(PLANS)}, or a .toml file with steps = [...]"
         )
-    for step in found.steps:
-        _ = STEPS[step]
+    found.build(where=where)
     return found
 
 

@@ -9,8 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from leanrec.compression import STEPS
-from leanrec.compression.base import Plan, StepRecord, read_plan
+from leanrec.compression.base import Plan, StepRecord, Work, read_plan
 from leanrec.compression.measure import Measurement, measure
 from leanrec.compression.quality import Quality, judge
 from leanrec.core.console import format_table, step
@@ -106,7 +105,7 @@ def compress_with_report(
         before, place = _opened(model, Path(scratch))
         _refuse_overwriting(place, out)
         histories = _histories(before, data)
-        lean, records = _apply(before, steps, histories)
+        lean, records = _apply(before, steps, Work(histories=histories, data=data))
         with step(f"judging {metric} before and after"):
             quality = judge(before, lean, data, metric=metric, alpha=alpha)
         lean.card = {**before.card, "compression": [msgspec.to_builtins(record) for record in records]}
@@ -121,11 +120,11 @@ def compress_with_report(
     )
 
 
-def _apply(model: Recommender, plan: Plan, histories: Jagged) -> tuple[Recommender, list[StepRecord]]:
+def _apply(model: Recommender, plan: Plan, work: Work) -> tuple[Recommender, list[StepRecord]]:
     records = []
     lean = model
-    for name in plan.steps:
-        lean, record = STEPS[name]().apply(lean, histories)
+    for one in plan.build():
+        lean, record = one.apply(lean, work)
         records.append(record)
     if lean is model:
         said = "; ".join(f"{record.step}: {record.said}" for record in records)

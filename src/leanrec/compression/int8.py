@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.compression.base import Step, StepRecord, with_source
-from leanrec.core.jagged import Jagged
+from leanrec.compression.base import Step, StepConfig, StepRecord, Work, with_source
 from leanrec.index.certified import CertifiedInt8Index
 from leanrec.kernels.blas import blas_threads
 from leanrec.kernels.dense import dense_int8, quantize_weight
@@ -24,12 +23,12 @@ _PAYS = 1.1
 _SECONDS = 0.02
 
 
-class Int8Items(Step):
+class Int8Items(Step[StepConfig]):
     """The index is replaced; the full rows stay, mapped on disk, to rescore the few that may win."""
 
     name = "int8-items"
 
-    def apply(self, model: Recommender, histories: Jagged) -> tuple[Recommender, StepRecord]:
+    def apply(self, model: Recommender, work: Work) -> tuple[Recommender, StepRecord]:
         source = model.source
         if not isinstance(source, EmbeddingSource):
             return model, StepRecord(step=self.name, applied=False, said=f"{source.name} has no item vectors to scan")
@@ -41,19 +40,19 @@ class Int8Items(Step):
         return lean, StepRecord(step=self.name, applied=True, lossless=True, said=said, facts=facts)
 
 
-class Int8Dense(Step):
+class Int8Dense(Step[StepConfig]):
     """Each dense layer is timed both ways at the length of a usual history; together they have to be faster in int8."""
 
     name = "int8-dense"
 
-    def apply(self, model: Recommender, histories: Jagged) -> tuple[Recommender, StepRecord]:
+    def apply(self, model: Recommender, work: Work) -> tuple[Recommender, StepRecord]:
         source = model.source
         layers = _dense_layers(source.engine.tensors()) if isinstance(source, EmbeddingSource) else []
         if not layers or not isinstance(source, EmbeddingSource):
             return model, StepRecord(
                 step=self.name, applied=False, said=f"{source.name} has no dense layers in float32"
             )
-        tokens = max(1, int(np.median(histories.lengths)))
+        tokens = max(1, int(np.median(work.histories.lengths)))
         tensors = source.engine.tensors()
         with blas_threads(1):
             plain, coded = _time_layers(tensors, layers, tokens)
