@@ -12,7 +12,7 @@ import pytest
 
 from leanrec.compression import STEPS, int8
 from leanrec.compression import compress as compressing
-from leanrec.compression.base import Plan, Step, StepConfig, StepRecord, Work, make_step, read_plan, with_source
+from leanrec.compression.base import STAGES, Plan, Step, StepConfig, StepRecord, Work, make_step, read_plan, with_source
 from leanrec.compression.compress import compress, compress_with_report
 from leanrec.compression.measure import measure
 from leanrec.compression.verify import verify
@@ -237,6 +237,7 @@ def test_a_process_that_fails_is_one_sentence(tmp_path: Path, data: Dataset) -> 
 
 class _Rounded(Step["_RoundedConfig"]):
     name = "rounded"
+    stage = "items"
 
     def apply(self, model: Recommender, work: Work) -> tuple[Recommender, StepRecord]:
         return model, StepRecord(step=self.name, applied=False, said=f"{self.config.bits} bits")
@@ -263,3 +264,11 @@ def test_steps_take_settings_from_a_plan(monkeypatch: pytest.MonkeyPatch, tmp_pa
     file.write_text("steps = [{bits = 4}]")
     with pytest.raises(ConfigError, match="does not say its step"):
         read_plan(file)
+
+
+@pytest.mark.parametrize("name", list(STEPS))
+def test_every_step_says_what_it_is_for(name: str) -> None:
+    step = STEPS[name]
+    assert step.name == name
+    assert step.stage in STAGES
+    assert set(step.Config.space) <= set(step.Config.__struct_fields__)

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -22,7 +22,19 @@ from leanrec.data.dataset import Dataset
 from leanrec.runtime.base import Source
 from leanrec.runtime.recommender import Recommender
 
-__all__ = ["PLANS", "Plan", "Step", "StepConfig", "StepRecord", "Work", "make_step", "read_plan", "with_source"]
+__all__ = [
+    "PLANS", "STAGES", "Plan", "Stage", "Step", "StepConfig", "StepRecord", "Work", "make_step", "read_plan",
+    "with_source",
+]  # fmt: skip
+
+Stage = Literal["student", "prune", "factorise", "dense", "items", "index", "engine", "serving"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+"""What steps are for, in the order in which they are applied; a searched plan holds at most one step of each.
+
+student: another, smaller model learns from this one. prune: heads, channels, layers, weights or rows go. factorise: low
+rank. dense: how dense layers are kept and multiplied. items: how item vectors are kept. index: how they are scanned.
+engine: what carries the network out, with how many threads. serving: batches and caches around it.
+"""
 
 
 class StepConfig(Config, frozen=True, kw_only=True):
@@ -74,10 +86,12 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
 class Step(ABC, Generic[C]):
     """One way to make a recommender smaller or faster. C: its configuration.
 
-    `name` is what a plan calls it; `Step(bits=4)` builds the configuration from keywords.
+    `name` is what a plan calls it; `Step(bits=4)` builds the configuration from keywords. `stage` is what it is for:
+    the optimiser tries at most one step of each stage, in the order of `STAGES`.
     """
 
     name: ClassVar[str]
+    stage: ClassVar[Stage]
     Config: ClassVar[type[StepConfig]] = StepConfig
 
     def __init__(self, config: C | None = None, *, where: str = "", **overrides: Any) -> None:

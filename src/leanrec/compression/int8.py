@@ -27,6 +27,7 @@ class Int8Items(Step[StepConfig]):
     """The index is replaced; the full rows stay, mapped on disk, to rescore the few that may win."""
 
     name = "int8-items"
+    stage = "index"
 
     def apply(self, model: Recommender, work: Work) -> tuple[Recommender, StepRecord]:
         source = model.source
@@ -44,6 +45,7 @@ class Int8Dense(Step[StepConfig]):
     """Each dense layer is timed both ways at the length of a usual history; together they have to be faster in int8."""
 
     name = "int8-dense"
+    stage = "dense"
 
     def apply(self, model: Recommender, work: Work) -> tuple[Recommender, StepRecord]:
         source = model.source
