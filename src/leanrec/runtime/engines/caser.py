@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from leanrec.core.jagged import Jagged
 from leanrec.kernels.transformer import layer_norm
-from leanrec.runtime.engines.arrays import EPS, Dense, Shape, refuse_misfits
+from leanrec.runtime.dense import make_dense
+from leanrec.runtime.engines.arrays import EPS, Shape, refuse_misfits
 from leanrec.runtime.engines.sequence import EncoderShape, SequenceEngine
 
 __all__ = ["CaserEngine", "CaserShape"]
@@ -37,8 +38,8 @@ class CaserEngine(SequenceEngine[CaserShape]):
 
     def _arrange(self, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
         _refuse_misfits(self.shape, tensors, self.items_ND)
-        self._horizontal = [Dense(tensors, f"horizontal.{i}") for i in range(self.shape.window)]
-        self._vertical, self._hidden, self._out = (Dense(tensors, name) for name in ("vertical", "hidden", "out"))
+        self._horizontal = [make_dense(tensors, f"horizontal.{i}") for i in range(self.shape.window)]
+        self._vertical, self._hidden, self._out = (make_dense(tensors, name) for name in ("vertical", "hidden", "out"))
         self._norm: tuple[F32, F32] = tensors["norm.weight"], tensors["norm.bias"]
 
     @property

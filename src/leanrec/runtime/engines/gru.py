@@ -11,7 +11,8 @@ import numpy.typing as npt
 from leanrec.core.jagged import Jagged
 from leanrec.kernels.gru import advance
 from leanrec.kernels.transformer import layer_norm
-from leanrec.runtime.engines.arrays import EPS, Dense, Shape, refuse_misfits
+from leanrec.runtime.dense import make_dense
+from leanrec.runtime.engines.arrays import EPS, Shape, refuse_misfits
 from leanrec.runtime.engines.sequence import EncoderShape, SequenceEngine
 
 __all__ = ["GRUEngine", "GRUShape"]
@@ -42,7 +43,7 @@ class GRUEngine(SequenceEngine[GRUShape]):
             tuple(tensors[f"gru.{name}_l{i}"] for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh"))
             for i in range(self.shape.layers)
         ]
-        self._out = Dense(tensors, "out")
+        self._out = make_dense(tensors, "out")
         self._norm: tuple[F32, F32] = tensors["norm.weight"], tensors["norm.bias"]
 
     @property

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from leanrec.core.jagged import Jagged
 from leanrec.kernels.hstu import aggregate, silu
 from leanrec.kernels.transformer import layer_norm
-from leanrec.runtime.engines.arrays import EPS, Dense, Shape, refuse_misfits, under
+from leanrec.runtime.dense import make_dense
+from leanrec.runtime.engines.arrays import EPS, Shape, refuse_misfits, under
 from leanrec.runtime.engines.sequence import EncoderShape, SequenceEngine
 
 __all__ = ["HSTUEngine", "HSTUShape"]
@@ -86,9 +87,9 @@ class _Layer:
     def __init__(self, tensors: Mapping[str, F32], shape: HSTUShape) -> None:
         self.norm1 = tensors["norm1.weight"], tensors["norm1.bias"]
         self.norm2 = tensors["norm2.weight"], tensors["norm2.bias"]
-        uvqk, dim = Dense(tensors, "uvqk"), shape.dim
+        uvqk, dim = make_dense(tensors, "uvqk"), shape.dim
         self.u, self.v, self.q, self.k = (uvqk.part(i * dim, (i + 1) * dim) for i in range(4))
-        self.out = Dense(tensors, "out")
+        self.out = make_dense(tensors, "out")
         self.position_HP = np.ascontiguousarray(tensors["position_PH"].T)
         time_BH = tensors["time_BH"] if shape.timed else np.zeros((1, shape.heads), np.float32)
         self.time_HB = np.ascontiguousarray(time_BH.T)

@@ -13,7 +13,8 @@ from leanrec.core.config import Config, build, to_dict
 from leanrec.core.errors import BundleError
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Queries
-from leanrec.runtime.engines.arrays import Dense, Shape, chunks, named_misfits, refuse_misfits
+from leanrec.runtime.dense import make_dense
+from leanrec.runtime.engines.arrays import Shape, chunks, named_misfits, refuse_misfits
 
 __all__ = ["TowersEngine", "TowersShape"]
 
@@ -48,7 +49,7 @@ class TowersEngine:
             plain |= {"weigh.weight": (1, dim), "ago_L": (shape.window,)}
         with named_misfits():
             refuse_misfits(tensors, fits=shape.window > 0 and shape.hidden > 0, dense=dense, plain=plain)
-        self._layers = {name: Dense(self._tensors, name) for name in dense}
+        self._layers = {name: make_dense(self._tensors, name) for name in dense}
         self._users_UD: F32 = tensors.get("users", np.empty((0, dim), np.float32))
 
     @property

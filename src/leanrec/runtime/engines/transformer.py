@@ -16,7 +16,8 @@ import numpy.typing as npt
 from leanrec.core.errors import BundleError
 from leanrec.core.jagged import Jagged
 from leanrec.kernels.transformer import attend, attend_last, gated_add, layer_norm, relu, rotate, swiglu
-from leanrec.runtime.engines.arrays import EPS, Dense, Shape, refuse_misfits, under
+from leanrec.runtime.dense import dense_size, make_dense
+from leanrec.runtime.engines.arrays import EPS, Shape, refuse_misfits, under
 from leanrec.runtime.engines.sequence import EncoderShape, SequenceEngine
 
 __all__ = ["TransformerEngine", "TransformerShape"]
@@ -33,6 +34,7 @@ class TransformerShape(EncoderShape, frozen=True, kw_only=True):
     """`sasrec` or `ligr`, see nn.blocks."""
     layers: int
     heads: int
+    """Of a full block: a head is `dim / heads` wide, and a block may have fewer of them."""
     max_length: int
     positions: Literal["learned", "rotary", "none"] = "learned"
     bidirectional: bool = False
@@ -68,7 +70,7 @@ class TransformerEngine(SequenceEngine[TransformerShape]):
         self._positions: F32 | None = tensors["positions.weight"] if shape.positions == "learned" else None
         self._mask: F32 | None = tensors["mask_D"] if shape.bidirectional else None
         self._norm: tuple[F32, F32] = tensors["norm.weight"], tensors["norm.bias"]
-        self._blocks = [block(under(tensors, f"blocks.{i}."), shape.heads) for i in range(shape.layers)]
+        self._blocks = [block(under(tensors, f"blocks.{i}."), shape.dim // shape.heads) for i in range(shape.layers)]
         self._rotation = _rotation(shape) if shape.positions == "rotary" else None
 
     @property
@@ -94,18 +96,20 @@ class TransformerEngine(SequenceEngine[TransformerShape]):
 
 def _refuse_misfits(shape: TransformerShape, tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> None:
     dim, gated = shape.dim, shape.block == "ligr"
-    norms, dense = ["norm"], dict[str, Shape]()
+    norms, inners, dense = ["norm"], list[int](), dict[str, Shape]()
     for layer in range(shape.layers):
         at = f"blocks.{layer}."
-        hidden = tensors[f"{at}down.weight"].shape[-1]
+        hidden, inner = (dense_size(tensors, f"{at}{name}")[1] for name in ("down", "attention.out"))
+        inners.append(inner)
         norms += [f"{at}norm1", f"{at}norm2"]
-        dense |= {f"{at}attention.qkv": (3 * dim, dim), f"{at}attention.out": (dim, dim)}
+        dense |= {f"{at}attention.qkv": (3 * inner, dim), f"{at}attention.out": (dim, inner)}
         dense |= {f"{at}up": ((1 + gated) * hidden, dim), f"{at}down": (dim, hidden)}
         dense |= {f"{at}gate1": (dim, dim), f"{at}gate2": (dim, dim)} if gated else {}
     plain: dict[str, Shape] = {f"{name}.{part}": (dim,) for name in norms for part in ("weight", "bias")}
     plain |= {"positions.weight": (shape.max_length, dim)} if shape.positions == "learned" else {}
     plain |= {"mask_D": (dim,)} if shape.bidirectional else {}
     fits = dim > 0 and shape.heads > 0 and dim % shape.heads == 0 and items_ND.shape[1:] == (dim,)
+    fits = fits and all(inner % (dim // shape.heads) == 0 for inner in inners)
     fits = fits and shape.max_length > shape.bidirectional
     fits = fits and not (shape.positions == "rotary" and dim // shape.heads % 2)
     refuse_misfits(tensors, fits=fits, dense=dense, plain=plain)
@@ -119,16 +123,19 @@ def _rotation(shape: TransformerShape) -> tuple[F32, F32]:
 
 
 class _Block:
-    """Attention and a feed-forward part; subclasses say how each is added to the stream."""
+    """Attention and a feed-forward part; subclasses say how each is added to the stream.
 
-    def __init__(self, tensors: Mapping[str, F32], heads: int) -> None:
-        self.heads = heads
+    width: of a head. A block has as many heads, and as wide a feed-forward part, as its arrays say.
+    """
+
+    def __init__(self, tensors: Mapping[str, F32], width: int) -> None:
         self.norm1 = tensors["norm1.weight"], tensors["norm1.bias"]
         self.norm2 = tensors["norm2.weight"], tensors["norm2.bias"]
-        self.qkv, self.out = Dense(tensors, "attention.qkv"), Dense(tensors, "attention.out")
-        self.up, self.down = Dense(tensors, "up"), Dense(tensors, "down")
-        dim = len(self.qkv.bias) // 3
-        self.q, self.kv = self.qkv.part(0, dim), self.qkv.part(dim, 3 * dim)
+        self.qkv, self.out = make_dense(tensors, "attention.qkv"), make_dense(tensors, "attention.out")
+        self.up, self.down = make_dense(tensors, "up"), make_dense(tensors, "down")
+        inner = self.qkv.size[0] // 3
+        self.heads = inner // width
+        self.q, self.kv = self.qkv.part(0, inner), self.qkv.part(inner, 3 * inner)
 
     def whole(self, x_TD: F32, batch: _Batch) -> F32:
         """Every position."""
@@ -170,9 +177,9 @@ class _SASRec(_Block):
 
 
 class _LiGR(_Block):
-    def __init__(self, tensors: Mapping[str, F32], heads: int) -> None:
-        super().__init__(tensors, heads)
-        self.gate1, self.gate2 = Dense(tensors, "gate1"), Dense(tensors, "gate2")
+    def __init__(self, tensors: Mapping[str, F32], width: int) -> None:
+        super().__init__(tensors, width)
+        self.gate1, self.gate2 = make_dense(tensors, "gate1"), make_dense(tensors, "gate2")
 
     def add_attention(self, x_TD: F32, update_TD: F32) -> F32:
         gate = self.gate1(x_TD)
