@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from leanrec.core.errors import BundleError
 from leanrec.core.tensors import map_tensors, write_tensors
 from leanrec.runtime.dense import DENSE, DenseLayer, dense_names, dense_size, make_dense, put_dense
+from leanrec.runtime.engines.arrays import refuse_misfits
 
 F32 = npt.NDArray[np.float32]
 
@@ -54,7 +55,7 @@ class DenseContract:
             assert np.abs(matrix - arrays["a.weight"]).max() <= self.error * np.abs(arrays["a.weight"]).max() + 1e-6
             found = layer(x_TD)
             assert found.dtype == np.float32 and found.shape == (tokens, outputs)
-            sizes = np.abs(x_TD).sum(axis=1, keepdims=True) * np.abs(matrix).max() + 1
+            sizes = (np.abs(x_TD).sum(axis=1, keepdims=True) + dim) * np.abs(matrix).max() + 1
             assert (np.abs(found - (x_TD.astype(np.float64) @ matrix.T + layer.bias)) <= self.sums * sizes).all()
 
         check()
@@ -97,6 +98,8 @@ class DenseContract:
         for part in layer.parts:
             for change in [*changes.values(), *([self.damage[part]] if part in self.damage else [])]:
                 with pytest.raises(BundleError, match="do not have the shape"):
-                    make_dense({**stored, f"a.{part}": change(stored[f"a.{part}"])}, "a")
+                    refuse_misfits(
+                        {**stored, f"a.{part}": change(stored[f"a.{part}"])}, fits=True, dense={"a": (12, 20)}, plain={}
+                    )
             with pytest.raises(KeyError, match=f"a.{part}"):
                 make_dense({key: array for key, array in stored.items() if key != f"a.{part}"}, "a")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,9 @@ from leanrec.kernels.decode import (
 )
 from leanrec.kernels.dense import dense_int8_static, dense_int8_static_reference, quantize_weight
 from leanrec.kernels.sparse import dense_blocks, dense_blocks_reference, dense_csr, dense_csr_reference
-from leanrec.runtime.dense import DENSE, Inputs, make_dense
+from leanrec.runtime.dense import Inputs, make_dense
 from leanrec.runtime.dense.base import range_of
+from leanrec.runtime.dense.int8 import Int8Static
 from leanrec.runtime.dense.plain import LowRank, Observed
 from leanrec.runtime.dense.sparse import SparseBlock, SparseCSR
 from leanrec.runtime.dense.stored import Int4Weight, Sparse2of4
@@ -44,7 +45,7 @@ class TestInt8Static(DenseContract):
     kind = "int8-static"
     error = 0.005
     sums = 0.05
-    damage = {"unit": lambda unit: unit * 0}
+    damage: ClassVar[dict[str, Any]] = {"unit": lambda unit: unit * 0}
 
 
 class TestInt8Weight(DenseContract):
@@ -55,7 +56,7 @@ class TestInt8Weight(DenseContract):
 class TestInt4Weight(DenseContract):
     kind = "int4-weight"
     error = 0.5
-    damage = {"form": lambda form: form * [2, 1]}
+    damage: ClassVar[dict[str, Any]] = {"form": lambda form: form * [2, 1]}
 
 
 class TestBFloat16(DenseContract):
@@ -70,7 +71,10 @@ class TestLowRank(DenseContract):
 
 class TestSparseCSR(DenseContract):
     kind = "sparse-csr"
-    damage = {"columns": lambda columns: columns + np.uint16(20), "offsets": lambda offsets: offsets[::-1].copy()}
+    damage: ClassVar[dict[str, Any]] = {
+        "columns": lambda columns: columns + np.uint16(20),
+        "offsets": lambda offsets: offsets[::-1].copy(),
+    }
 
 
 class TestSparse2of4(DenseContract):
@@ -80,7 +84,10 @@ class TestSparse2of4(DenseContract):
 
 class TestSparseBlock(DenseContract):
     kind = "sparse-block"
-    damage = {"columns": lambda columns: columns + np.int32(3), "offsets": lambda offsets: offsets[::-1].copy()}
+    damage: ClassVar[dict[str, Any]] = {
+        "columns": lambda columns: columns + np.int32(3),
+        "offsets": lambda offsets: offsets[::-1].copy(),
+    }
 
 
 @settings(max_examples=30, deadline=None)
@@ -163,14 +170,17 @@ def test_the_rank_follows_the_energy() -> None:
 
 
 def test_a_calibrated_range_cuts_off_what_is_rare() -> None:
-    x_TD = np.random.default_rng(4).standard_normal((2000, 8)).astype(np.float32)
-    x_TD[0, 0] = 60
-    inputs = Inputs(np.eye(8), range_of(x_TD))
-    assert 3 < inputs.limit(127) < 60
-    assert Inputs(np.eye(8), range_of(x_TD * 0)).limit(127) == 1
-    arrays = plain(5, 8)
-    wide, narrow = (DENSE["int8-static"].encode(arrays["a.weight"], arrays["a.bias"], given) for given in (None, inputs))
-    assert lost(narrow, x_TD[1:], arrays) < lost(wide, x_TD[1:], arrays)
+    x_T = np.random.default_rng(4).standard_normal(200_000).astype(np.float32)
+    x_T[0] = 20
+    limit = Inputs(np.eye(1), range_of(x_T)).limit(127)
+    assert 4 < limit < 15
+    errors = []
+    for top in (limit, 20.5):
+        layer = Int8Static.encode(np.ones((1, 1), np.float32), np.zeros(1, np.float32))
+        layer.arrays["unit"] = np.asarray([top / 127], np.float32)
+        errors.append(((layer(x_T[:, None])[:, 0] - x_T) ** 2).mean())
+    assert errors[0] < errors[1]
+    assert Inputs(np.eye(1), range_of(x_T * 0)).limit(127) == 1
 
 
 def test_observed_layers_keep_account_and_cannot_be_served() -> None:
@@ -191,7 +201,7 @@ def test_observed_layers_keep_account_and_cannot_be_served() -> None:
 
 def test_a_kind_that_is_not_known_is_one_sentence() -> None:
     arrays: dict[str, Any] = plain(3, 4)
-    with pytest.raises(BundleError, match="unknown dense layer 'int3'.*update leanrec"):
+    with pytest.raises(BundleError, match=r"unknown dense layer 'int3'.*update leanrec"):
         make_dense({**arrays, "a.kind": np.frombuffer(b"int3", np.uint8)}, "a")
     with pytest.raises(BundleError, match="is not a word"):
         make_dense({**arrays, "a.kind": np.zeros((2, 2))}, "a")

@@ -13,6 +13,17 @@ STEPS: Registry[Step[Any]] = Registry(
         "int8-items": Entry(
             "leanrec.compression.int8:Int8Items", "scan int8 item vectors, rescore in full: the same answers, proven"
         ),
+        "distil": Entry("leanrec.compression.distil:Distil", "a smaller sequence model learns from this one", "train"),
+        "prune": Entry("leanrec.compression.prune:Prune", "fewer layers, heads and channels, the rest fitted anew"),
+        "sparsify": Entry("leanrec.compression.sparsify:Sparsify", "weights go to zero, and zeros are not stored"),
+        "low-rank": Entry("leanrec.compression.factorise:Factorise", "dense layers as two thin factors"),
+        "quantise": Entry("leanrec.compression.quantise:Quantise", "dense layers in fewer bits"),
+        "mixed-precision": Entry(
+            "leanrec.compression.quantise:MixedPrecision", "for each dense layer the fewest bits that it tolerates"
+        ),
+        "quantise-aware": Entry(
+            "leanrec.compression.quantise_aware:QuantiseAware", "fine-tuned for the rounding to come", "train"
+        ),
         "int8-dense": Entry("leanrec.compression.int8:Int8Dense", "int8 dense layers of the encoder, where that pays"),
     },
 )

@@ -6,13 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from leanrec.core.config import Config, build, to_dict
 from leanrec.core.errors import ConfigError
 from leanrec.data.dataset import Dataset
 from leanrec.events.memory import MemoryHistory, joined_histories
 from leanrec.runtime.recommender import Recommender
+
+if TYPE_CHECKING:
+    from leanrec.training.soft import SoftLabels
 
 __all__ = ["FitOptions", "Model"]
 
@@ -37,6 +40,10 @@ class FitOptions:
     """What validation measures."""
     on_score: Callable[[int, float], None] | None = None
     """Told the epoch and its score after each validation; what it raises ends the fit."""
+    soft: SoftLabels | None = None
+    """What teachers say of the training events: sequence models that predict what comes next learn from it too."""
+    soft_share: float = 0.5
+    """What that counts for, of 1."""
     distributed: bool = False
     """This process is one of a torch.distributed group that fits together; all of its files are the first one's."""
     track: tuple[str, ...] = ("tensorboard",)

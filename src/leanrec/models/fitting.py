@@ -116,6 +116,7 @@ class Fitting:
             masked=config.mask_share if pretraining or self.model.masked else 0.0, class_weight=config.class_weight,
             views=contrastive if config.contrastive else None, seed=self.options.seed,
             times=data.train_times(refit) if self.model.times else None,
+            soft=None if pretraining else self.options.soft,
         )  # fmt: skip
 
         metric = parse_metric(self.options.metric)
@@ -157,6 +158,7 @@ class Fitting:
             weight_decay=config.weight_decay, contrastive=config.contrastive,
             temperature=build(ContrastiveOptions, config.contrastive_options, where="contrastive_options").temperature,
             clip=config.clip, accumulate=config.accumulate, ema=config.ema, precision=config.precision,
+            soft=self.options.soft_share if self.options.soft is not None else 0.0,
             device=config.device, seed=seed,
         )  # fmt: skip
 

@@ -15,6 +15,7 @@ from leanrec.core.jagged import Jagged
 from leanrec.kernels.packing import fill_rows, pack_windows
 from leanrec.training.augment import ContrastiveOptions, view
 from leanrec.training.negatives import make_negatives
+from leanrec.training.soft import Soft, SoftLabels
 
 __all__ = ["Batch", "SequenceLoader"]
 
@@ -44,6 +45,8 @@ class Batch:
     views: Batch | None = None
     """Two altered views of every window, for a contrastive loss: its slots are their last, first those of all first
     views, then those of all second ones; it predicts nothing."""
+    soft: Soft | None = None
+    """What teachers say at each prediction, where the loader was given labels of theirs."""
 
     @property
     def predictions(self) -> int:
@@ -58,6 +61,7 @@ class Batch:
             position_RL=self.position_RL[low:high], slots_T=self.slots_T[kept] - low * self.items_RL.shape[1],
             targets_T=self.targets_T[kept], times_RL=None if self.times_RL is None else self.times_RL[low:high],
             weight_T=None if self.weight_T is None else self.weight_T[kept], views=None,
+            soft=None if self.soft is None else self.soft.take(kept),
         )  # fmt: skip
 
 
@@ -73,16 +77,18 @@ class SequenceLoader:
     next. As many windows hide only their last event, which is how a history is asked about. negatives_from: see
     training.negatives. class_weight: predictions count by this power of 1 / the target's number of events. views: of
     every window two are made, see training.augment. times: of the events, in the layout of `sequences`, for networks
-    that look at them.
+    that look at them. soft: what teachers say after each event, in the same layout; not with `masked`.
     """
 
     def __init__(
         self, sequences: Jagged, *, max_length: int, batch_tokens: int, num_items: int, negatives: int = 0,
         negatives_from: str = "uniform", negative_options: Mapping[str, Any] | None = None, horizon: int = 1,
         masked: float = 0.0, class_weight: float = 0.0, views: ContrastiveOptions | None = None, seed: int = 0,
-        times: Jagged | None = None,
+        times: Jagged | None = None, soft: SoftLabels | None = None,
     ) -> None:  # fmt: skip
         assert 0 <= masked < 1, "a share"
+        assert not (masked and soft), "teachers are asked what comes next"
+        self._soft = soft
         self.max_length, self.batch_tokens, self.seed = max_length, batch_tokens, seed
         self.negatives, self.horizon, self.masked, self._views = negatives, horizon, masked, views
         self._values = np.ascontiguousarray(sequences.values, dtype=np.int32)
@@ -120,9 +126,11 @@ class SequenceLoader:
         ahead_T = random.integers(0, self.horizon, tokens) if self.horizon > 1 else np.zeros(tokens, np.int64)
         batch = self._pack(self._values, first_W, end_W, size_W, ahead_T, step)
         views = None if self._views is None else self._alter(batch, size_W, self._views, random)
+        source_T = np.arange(tokens) + np.repeat(first_W - np.cumsum(size_W) + size_W, size_W)
+        if self._soft is not None:
+            batch = replace(batch, soft=self._soft.at(source_T))
         if self._times is not None:
             times = np.zeros(batch.items_RL.shape, np.float64)
-            source_T = np.arange(tokens) + np.repeat(first_W - np.cumsum(size_W) + size_W, size_W)
             times.reshape(-1)[batch.slots_T] = self._times[source_T]
             batch = replace(batch, times_RL=times)
         if self.masked:

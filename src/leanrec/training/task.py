@@ -23,6 +23,7 @@ from leanrec.training.loader import Batch
 from leanrec.training.objectives.base import Objective, Predictions
 from leanrec.training.profile import moved, stage, staged
 from leanrec.training.schedules import rate_at
+from leanrec.training.soft import soft_loss
 from leanrec.training.workers.base import Workers
 from leanrec.training.workers.solo import Solo
 
@@ -53,6 +54,8 @@ class StepOptions:
     contrastive: float = 0.0
     """What the contrastive loss of the batch's views counts for; `temperature` is its own."""
     temperature: float = 0.2
+    soft: float = 0.0
+    """What the loss against the batch's soft labels counts for, of 1; the usual loss counts for the rest."""
     precision: str = "float32"
     device: str = "cpu"
     seed: int = 0
@@ -113,10 +116,10 @@ class NextItem:
                 self._backward(loss)
             total += float(loss.detach())
         parts = list(self._parts(batch, places))
-        for at, (part, inputs_RL, targets_T) in enumerate(parts, start=1):
+        for at, (part, *of_part) in enumerate(parts, start=1):
             with self.workers.accumulating(at < len(parts)):
                 share = weight * len(part.targets_T) / len(batch.targets_T)
-                loss = self._loss(part, self._scale(leaf, rows), inputs_RL, targets_T, places[2]) * share
+                loss = self._loss(part, self._scale(leaf, rows), *of_part, places[2]) * share
                 if self.texts is not None and (more := self.texts.penalty(leaf, self._rows(rows))) is not None:
                     loss = loss + more * share
                 self._backward(loss)
@@ -131,10 +134,11 @@ class NextItem:
 
     @staged("look rows up")
     def _look_up(self, batch: Batch) -> tuple[Tensor, Rows | None, list[Tensor]]:
-        """The leaf, its rows, and where inputs, targets, negatives and the inputs of views stand in it."""
+        """The leaf, its rows, and where inputs, targets, negatives, inputs of views and teachers' items stand in it."""
         views = np.empty((0, 0), np.int32) if batch.views is None else batch.views.items_RL
         # a hidden input stands on row 0, as an empty slot does, and its vector is replaced
-        asked = [np.maximum(batch.items_RL, 0), batch.targets_T, batch.negatives_n, np.maximum(views, 0)]
+        soft = np.empty((0, 0), np.int32) if batch.soft is None else batch.soft.items_TM
+        asked = [np.maximum(batch.items_RL, 0), batch.targets_T, batch.negatives_n, np.maximum(views, 0), soft]
         if self.objective.full:
             places = [self._to(torch.from_numpy(rows.astype(np.int64))) for rows in asked]
             return self.table.gather(None), None, places
@@ -142,26 +146,34 @@ class NextItem:
         split = torch.split(self._to(torch.from_numpy(inverse)), [rows.size for rows in asked])
         return self.table.gather(rows), rows, [at.view(a.shape) for at, a in zip(split, asked, strict=True)]
 
-    def _parts(self, batch: Batch, places: list[Tensor]) -> Iterator[tuple[Batch, Tensor, Tensor]]:
-        """The batch in `accumulate` parts of whole rows, each with the places of its inputs and targets."""
-        inputs_RL, targets_T, *_ = places
+    def _parts(self, batch: Batch, places: list[Tensor]) -> Iterator[tuple[Batch, Tensor, Tensor, Tensor]]:
+        """The batch in `accumulate` parts of whole rows, with the places of inputs, targets and teachers' items."""
+        inputs_RL, targets_T, _, _, soft_TM = places
         if self.options.accumulate == 1:
-            yield batch, inputs_RL, targets_T
+            yield batch, inputs_RL, targets_T, soft_TM
             return
         edges = np.linspace(0, len(inputs_RL), self.options.accumulate + 1).astype(int)
         row_T = batch.slots_T // batch.items_RL.shape[1]
         for low, high in itertools.pairwise(edges):
             kept = np.flatnonzero((row_T >= low) & (row_T < high))
             if len(kept):
-                yield batch.rows(low, high), inputs_RL[low:high], targets_T[self._to(torch.from_numpy(kept))]
+                at = self._to(torch.from_numpy(kept))
+                yield batch.rows(low, high), inputs_RL[low:high], targets_T[at], soft_TM[at] if batch.soft else soft_TM
 
     @staged("loss")
-    def _loss(self, part: Batch, leaf: Tensor, inputs_RL: Tensor, targets_T: Tensor, negatives_n: Tensor) -> Tensor:
+    def _loss(
+        self, part: Batch, leaf: Tensor, inputs_RL: Tensor, targets_T: Tensor, soft_TM: Tensor, negatives_n: Tensor
+    ) -> Tensor:
         with torch.autocast(self.options.device, self._cast, enabled=self._cast is not None):
             hidden_TD = self._hidden(part, leaf, inputs_RL)
             expected_n = self._to(torch.from_numpy(part.log_expected_n))
             weight_T = None if part.weight_T is None else self._to(torch.from_numpy(part.weight_T))
-            return self.objective.loss(Predictions(hidden_TD, leaf, targets_T, negatives_n, expected_n, weight_T))
+            usual = self.objective.loss(Predictions(hidden_TD, leaf, targets_T, negatives_n, expected_n, weight_T))
+            if part.soft is None or not self.options.soft:
+                return usual
+            share_TM = self._to(torch.from_numpy(part.soft.share_TM))
+            taught = soft_loss(hidden_TD, leaf, soft_TM, share_TM, negatives_n, expected_n)
+            return (1 - self.options.soft) * usual + self.options.soft * taught
 
     def _contrast(self, views: Batch, leaf: Tensor, inputs_RL: Tensor) -> Tensor:
         with torch.autocast(self.options.device, self._cast, enabled=self._cast is not None):

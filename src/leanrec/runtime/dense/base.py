@@ -68,10 +68,6 @@ class DenseLayer(ABC):
         self.arrays = {part: arrays[part] for part in self.parts}
         self.size = size
         self.bias: F32 = arrays["bias"]
-        self._arrange()
-
-    def _arrange(self) -> None:
-        """Keep what calls use."""
 
     @classmethod
     @abstractmethod

@@ -17,9 +17,6 @@ class Float32(DenseLayer):
     kind = "float32"
     parts = ("weight", "bias")
 
-    def _arrange(self) -> None:
-        self._weight: F32 = self.arrays["weight"]
-
     @classmethod
     def size_of(cls, arrays: Arrays) -> tuple[int, int] | None:
         weight = arrays["weight"]
@@ -31,15 +28,16 @@ class Float32(DenseLayer):
         return cls({"weight": weight_OD, "bias": bias_O}, weight_OD.shape)
 
     def __call__(self, x_TD: F32) -> F32:
-        out_TO: F32 = x_TD @ self._weight.T
+        out_TO: F32 = x_TD @ self.arrays["weight"].T
         out_TO += self.bias
         return out_TO
 
     def part(self, low: int, high: int) -> Self:
-        return self.encode(self._weight[low:high], self.bias[low:high])
+        return self.encode(self.arrays["weight"][low:high], self.bias[low:high])
 
     def weight(self) -> F32:
-        return self._weight
+        matrix: F32 = self.arrays["weight"]
+        return matrix
 
 
 class LowRank(DenseLayer):
@@ -101,7 +99,7 @@ class LowRank(DenseLayer):
 
 
 def _roots(inputs: Inputs | None, dim: int) -> tuple[F64, F64]:
-    """The symmetric square root of the inputs' second moments, and its inverse; directions never seen count a little."""
+    """The symmetric root of the inputs' second moments, and its inverse; directions never seen count a little."""
     if inputs is None:
         return np.eye(dim), np.eye(dim)
     values, vectors = np.linalg.eigh(inputs.square_DD)

@@ -125,6 +125,8 @@ class SparseBlock(DenseLayer):
         (outputs, dim), (_, wide, high) = self.size, self.arrays["weight"].shape
         rows = len(self.arrays["offsets"]) - 1
         grid = np.zeros((rows, -(-dim // wide), wide, high), np.float32)
-        grid[np.repeat(np.arange(rows), np.diff(self.arrays["offsets"])), self.arrays["columns"]] = self.arrays["weight"]
+        grid[np.repeat(np.arange(rows), np.diff(self.arrays["offsets"])), self.arrays["columns"]] = self.arrays[
+            "weight"
+        ]
         flat = grid.transpose(0, 3, 1, 2).reshape(rows * high, -1)
         return np.ascontiguousarray(flat[:outputs, :dim])
