@@ -64,7 +64,7 @@ class Tuning:
         )  # fmt: skip
         self.steps = -(-self.loader.tokens // config.batch_tokens)
         options = StepOptions(
-            lr=lr, warmup=min(20, self.steps // 10), schedule="linear", total_steps=max(1, epochs * self.steps),
+            lr=lr, warmup=min(20, self.steps // 10), schedule="linear", total_steps=epochs * self.steps + 1,
             weight_decay=config.weight_decay, clip=config.clip, precision="float32", device="cpu", seed=work.seed,
         )  # fmt: skip
         self._task = NextItem(self.net, FrozenTable(items_ND), objective, options)
