@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from leanrec.compression.base import Work
 from leanrec.core.errors import ConfigError, InputError
@@ -41,10 +44,10 @@ class Agreement:
         self._original = self._asked(original)
 
     @staticmethod
-    def _drawn(rows: np.ndarray, users: int, seed: int) -> np.ndarray:  # type: ignore[type-arg]
+    def _drawn(rows: npt.NDArray[Any], users: int, seed: int) -> npt.NDArray[Any]:
         return np.sort(np.random.default_rng(seed).permutation(rows)[:users])
 
-    def _asked(self, model: Recommender) -> np.ndarray:  # type: ignore[type-arg]
+    def _asked(self, model: Recommender) -> npt.NDArray[Any]:
         parts = [model.rank(self.histories.slice(at, at + 256), self.k)[0].items_BK
                  for at in range(0, len(self.histories), 256)]  # fmt: skip
         return np.concatenate(parts)
@@ -58,7 +61,7 @@ class Agreement:
         before = self._score(self._original)
         return 1 - self.score(model) / before if before else 0.0
 
-    def _score(self, items_BK: np.ndarray) -> float:  # type: ignore[type-arg]
+    def _score(self, items_BK: npt.NDArray[Any]) -> float:
         if self.metric is not None:
             return float(per_user(items_BK, self.targets, [self.metric])[str(self.metric)].mean())
         same_BKK = (items_BK[:, :, None] == self._original[:, None, :]) & (self._original >= 0)[:, None, :]

@@ -167,8 +167,8 @@ def shrink(
             rows = rows_of(kept, parts)
             weight = refit(tensors[f"{into}.weight"], columns, seen[into])
             tensors = put_dense(tensors, into, DENSE["float32"].encode(weight, tensors[f"{into}.bias"]))
-            less = (np.ascontiguousarray(tensors[f"{away}.{part}"][rows]) for part in ("weight", "bias"))
-            tensors = put_dense(tensors, away, DENSE["float32"].encode(*less))
+            fewer, bias = (np.ascontiguousarray(tensors[f"{away}.{part}"][rows]) for part in ("weight", "bias"))
+            tensors = put_dense(tensors, away, DENSE["float32"].encode(fewer, bias))
     return tensors, counts
 
 
@@ -212,7 +212,8 @@ def _worth(
     if score == "movement":
         assert moved is not None
         total: F64 = np.abs(moved[f"{into}.weight"].reshape(len(weight_OD), parts, size).sum(axis=(0, 2)))
-        return total + np.abs(moved[f"{away}.weight"][made_PR].sum(axis=(1, 2)))
+        total += np.abs(moved[f"{away}.weight"][made_PR].sum(axis=(1, 2)))
+        return total
     if score == "magnitude":
         norm_P = np.sqrt((weight_OD.reshape(-1, parts, size) ** 2).sum(axis=(0, 2)))
         made: F64 = norm_P * np.sqrt((tensors[f"{away}.weight"][made_PR].astype(np.float64) ** 2).sum(axis=(1, 2)))

@@ -116,10 +116,11 @@ class NextItem:
                 self._backward(loss)
             total += float(loss.detach())
         parts = list(self._parts(batch, places))
-        for at, (part, *of_part) in enumerate(parts, start=1):
+        for at, (part, inputs_RL, targets_T, soft_TM) in enumerate(parts, start=1):
             with self.workers.accumulating(at < len(parts)):
                 share = weight * len(part.targets_T) / len(batch.targets_T)
-                loss = self._loss(part, self._scale(leaf, rows), *of_part, places[2]) * share
+                scaled = self._scale(leaf, rows)
+                loss = self._loss(part, scaled, inputs_RL, targets_T, soft_TM, places[2]) * share
                 if self.texts is not None and (more := self.texts.penalty(leaf, self._rows(rows))) is not None:
                     loss = loss + more * share
                 self._backward(loss)

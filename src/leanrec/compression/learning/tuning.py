@@ -69,19 +69,16 @@ class Tuning:
         )  # fmt: skip
         self._task = NextItem(self.net, FrozenTable(items_ND), objective, options)
         self._after, self._taken, self._total = after, 0, max(1, epochs * self.steps)
-        self.workers = self._task.workers
+        self.workers, self.grad_norm = self._task.workers, 0.0
 
     @property
     def lr(self) -> float:
         return self._task.lr
 
-    @property
-    def grad_norm(self) -> float:
-        return self._task.grad_norm
-
     def step(self, batch: Any) -> float:
         loss = self._task.step(batch)
         self._taken += 1
+        self.grad_norm = self._task.grad_norm
         with torch.no_grad():
             self._after(self.net, self._taken / self._total)
         return loss

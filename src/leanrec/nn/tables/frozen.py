@@ -20,7 +20,7 @@ class FrozenTable(MemoryTable):
     """Rows of an array at hand, mapped or not; not part of any state, since nothing about them changes."""
 
     def __init__(self, items_ND: npt.NDArray[np.float32]) -> None:
-        super().__init__(*items_ND.shape, TableOptions(), seed=0)
+        super().__init__(len(items_ND), items_ND.shape[1], TableOptions(), seed=0)
         self._items_ND = items_ND
 
     @property

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from leanrec.kernels.dense import dense_int8, dense_int8_static, quantize_weight
 from leanrec.runtime.dense.base import F32, Arrays, DenseLayer, Inputs, is_f32
@@ -68,7 +69,12 @@ class Int8Static(DenseLayer):
     def encode(cls, weight_OD: F32, bias_O: F32, inputs: Inputs | None = None) -> Self:
         codes, scale = quantize_weight(weight_OD)
         limit = 8.0 if inputs is None else inputs.limit(_LEVELS)
-        arrays = {"weight": codes, "scale": scale, "unit": np.asarray([limit / _LEVELS], np.float32), "bias": bias_O}
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "weight": codes,
+            "scale": scale,
+            "unit": np.asarray([limit / _LEVELS], np.float32),
+            "bias": bias_O,
+        }
         return cls(arrays, weight_OD.shape)
 
     def __call__(self, x_TD: F32) -> F32:

@@ -81,8 +81,8 @@ class LowRank(DenseLayer):
     @classmethod
     def spectrum(cls, weight_OD: F32, inputs: Inputs | None = None) -> F64:
         """The singular values, largest first; their squares are what each rank adds to the outputs' second moment."""
-        strength: F64 = np.linalg.svd(weight_OD @ _roots(inputs, weight_OD.shape[1])[0], compute_uv=False)
-        return strength
+        scaled_OD: F64 = weight_OD.astype(np.float64) @ _roots(inputs, weight_OD.shape[1])[0]
+        return np.asarray(np.linalg.svd(scaled_OD, compute_uv=False), np.float64)
 
     def __call__(self, x_TD: F32) -> F32:
         out_TO: F32 = (x_TD @ self.arrays["down"].T) @ self.arrays["up"].T

@@ -48,7 +48,7 @@ class SparseCSR(DenseLayer):
         rows, columns = np.nonzero(weight_OD)
         offsets = np.zeros(len(weight_OD) + 1, np.int32)
         np.cumsum(np.bincount(rows, minlength=len(weight_OD)), out=offsets[1:])
-        arrays = {
+        arrays: dict[str, npt.NDArray[Any]] = {
             "weight": weight_OD[rows, columns], "columns": columns.astype(np.uint16), "offsets": offsets,
             "form": np.asarray([weight_OD.shape[1]], np.int64), "bias": bias_O,
         }  # fmt: skip
@@ -106,7 +106,7 @@ class SparseBlock(DenseLayer):
         rows, columns = np.nonzero(grid.any(axis=(2, 3)))
         offsets = np.zeros(len(grid) + 1, np.int32)
         np.cumsum(np.bincount(rows, minlength=len(grid)), out=offsets[1:])
-        arrays = {
+        arrays: dict[str, npt.NDArray[Any]] = {
             "weight": np.ascontiguousarray(grid[rows, columns]), "columns": columns.astype(np.int32),
             "offsets": offsets, "form": np.asarray([dim], np.int64), "bias": bias_O,
         }  # fmt: skip
