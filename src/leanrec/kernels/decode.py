@@ -40,11 +40,15 @@ def decode_int4(codes_OH: Any, scales_OG: Any, group: int, out_OD: Any) -> None:
     half = codes_OH.shape[1]
     for o in range(outputs):
         for g in range(scales_OG.shape[1]):
+            # slices from 0 on: an index that may be negative keeps the compiler from vectorising
             scale, low, high = scales_OG[o, g], g * group, min(dim, (g + 1) * group)
-            for d in range(low, min(high, half)):
-                out_OD[o, d] = scale * np.float32(np.int32(codes_OH[o, d] & np.uint8(15)) - np.int32(8))
-            for d in range(max(low, half), high):
-                out_OD[o, d] = scale * np.float32(np.int32(codes_OH[o, d - half] >> np.uint8(4)) - np.int32(8))
+            edge = min(max(low, half), high)
+            codes, out = codes_OH[o, low:edge], out_OD[o, low:edge]
+            for i in range(len(out)):
+                out[i] = scale * np.float32(np.int32(codes[i] & np.uint8(15)) - np.int32(8))
+            codes, out = codes_OH[o, edge - half : high - half], out_OD[o, edge:high]
+            for i in range(len(out)):
+                out[i] = scale * np.float32(np.int32(codes[i] >> np.uint8(4)) - np.int32(8))
 
 
 def decode_int4_reference(codes_OH: U8, scales_OG: F32, group: int, dim: int) -> F32:
