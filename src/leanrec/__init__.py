@@ -20,6 +20,7 @@ from leanrec.core.errors import (
 
 if TYPE_CHECKING:
     from leanrec import models
+    from leanrec.compression.budget import Budget
     from leanrec.compression.compress import compress
     from leanrec.compression.verify import verify
     from leanrec.core.nouns import Ranking, Request
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Budget",
     "BundleError",
     "ConfigError",
     "Dataset",
@@ -54,6 +56,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "Budget": "leanrec.compression.budget:Budget",
     "Dataset": "leanrec.data.dataset:Dataset",
     "Ranking": "leanrec.core.nouns:Ranking",
     "Recommender": "leanrec.runtime.recommender:Recommender",

@@ -28,6 +28,8 @@ VERBS = (
 _WRONG_PATH = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 _LACKING = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.EROFS)
 
+_BUDGET = ("--max-quality-loss", "--p99", "--memory", "--size", "--cost")
+
 app = App(
     name="leanrec",
     help="Large recommenders, made lean and served fast, with numbers for what every step costs and buys.",
@@ -57,7 +59,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         say(f"leanrec: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        goes_on = arguments[:1] in (["train"], ["tune"])
+        goes_on = arguments[:1] in (["train"], ["tune"]) or (
+            arguments[:1] == ["compress"] and "--plan" not in arguments
+        )
         say("leanrec: interrupted" + "; run it again with --resume to go on" * goes_on)
         return 130
     except MemoryError:
@@ -88,6 +92,12 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler talks about itself on standard error
     sys.exit(run())
+
+
+def _is_search(arguments: Sequence[str]) -> bool:
+    """Whether this is a `compress` with a budget."""
+    options = {argument.partition("=")[0] for argument in arguments}
+    return arguments[:1] == ["compress"] and not options.isdisjoint(_BUDGET)
 
 
 def _sentence(error: CycloptsError) -> str:

@@ -10,17 +10,18 @@ import msgspec
 import numpy as np
 
 from leanrec.compression.base import Plan, StepRecord, Work, read_plan
+from leanrec.compression.budget import Budget
 from leanrec.compression.measure import Measurement, measure
 from leanrec.compression.quality import Quality, judge
 from leanrec.core.console import format_table, step
 from leanrec.core.errors import InputError
 from leanrec.core.jagged import Jagged
-from leanrec.data.dataset import Dataset
+from leanrec.data.dataset import Dataset, Users
 from leanrec.evaluation.metrics import parse_metric
 from leanrec.runtime.bundle import history_folder, resolve_bundle
 from leanrec.runtime.recommender import Recommender
 
-__all__ = ["Report", "compress", "compress_with_report"]
+__all__ = ["Report", "asked_histories", "compress", "compress_with_report", "opened", "refuse_overwriting"]
 
 _ASKED = 2000
 _BUSY = 1.25
@@ -76,17 +77,26 @@ def compress(
     model: Recommender | str | Path,
     data: Dataset,
     *,
-    plan: str | Path | Plan = "int8",
+    plan: str | Path | Plan | None = None,
+    budget: Budget | None = None,
     metric: str = "ndcg@10",
     out: str | Path | None = None,
     alpha: float = 0.05,
 ) -> Recommender:
-    """The recommender made lean by a plan; its `certificate` says what that cost, and against which bundle.
+    """The recommender made lean; its `certificate` says what that cost, and against which bundle.
 
     model: a Recommender, or the path of a bundle or run folder. data: the data set it was trained on; quality is
-    judged on the test events of the users that only certify. out: where to write the lean bundle, if anywhere.
+    judged on the test events of the users that only certify. plan: what to do, "int8" when nothing is said. budget:
+    what has to hold instead; the cheapest plan that keeps it is searched, and a PromiseError raised where none does.
+    metric: of a plan; a budget names its own. out: where to write the lean bundle, if anywhere.
     """
-    return compress_with_report(model, data, plan=plan, metric=metric, out=out, alpha=alpha)[0]
+    if budget is None:
+        return compress_with_report(model, data, plan=plan or "int8", metric=metric, out=out, alpha=alpha)[0]
+    if plan is not None:
+        raise InputError("a plan says what to do, a budget what has to hold: give one of them")
+    from leanrec.compression.optimise import SearchOptions, optimise
+
+    return optimise(model, data, budget, out=out, options=SearchOptions(alpha=alpha)).recommender
 
 
 def compress_with_report(
@@ -102,9 +112,9 @@ def compress_with_report(
     steps = read_plan(plan)
     k = _checked(metric)
     with tempfile.TemporaryDirectory(prefix="leanrec-") as scratch:
-        before, place = _opened(model, Path(scratch))
-        _refuse_overwriting(place, out)
-        histories = _histories(before, data)
+        before, place = opened(model, Path(scratch))
+        refuse_overwriting(place, out)
+        histories = asked_histories(before, data)
         lean, records = _apply(before, steps, Work(histories=histories, data=data))
         with step(f"judging {metric} before and after"):
             quality = judge(before, lean, data, metric=metric, alpha=alpha)
@@ -140,7 +150,7 @@ def _checked(metric: str) -> int:
     return parsed.k
 
 
-def _opened(model: Recommender | str | Path, scratch: Path) -> tuple[Recommender, Path]:
+def opened(model: Recommender | str | Path, scratch: Path) -> tuple[Recommender, Path]:
     """The recommender and a bundle of it on disk."""
     if not isinstance(model, Recommender):
         return Recommender.load(model), resolve_bundle(model)
@@ -149,21 +159,24 @@ def _opened(model: Recommender | str | Path, scratch: Path) -> tuple[Recommender
     return model, place
 
 
-def _refuse_overwriting(place: Path, out: str | Path | None) -> None:
+def refuse_overwriting(place: Path, out: str | Path | None) -> None:
     if out is not None and (
         Path(out).resolve() == place.resolve() or history_folder(out).resolve() == history_folder(place).resolve()
     ):
         raise InputError(f"{out} is the bundle to compress, or shares its histories: choose another --out")
 
 
-def _histories(model: Recommender, data: Dataset) -> Jagged:
+def asked_histories(model: Recommender, data: Dataset, users: Users = "all") -> Jagged:
     """Some of what is asked for, in the model's rows: a fixed random choice of test users with known items."""
-    known = data.cases("test").histories
+    known = data.cases("test", users).histories
     if model.items != data.items:
         rows = Jagged(model.items.rows(data.items.ids())[known.values], known.offsets)
         known = rows.where(rows.values >= 0)
-    users = np.flatnonzero(known.lengths)
-    if not len(users):
-        raise InputError(f"{data.name} has no test users with a history that the model knows: prepare another split")
-    chosen = np.random.default_rng(0).permutation(users)[:_ASKED]
+    asking = np.flatnonzero(known.lengths)
+    if not len(asking):
+        who = "" if users == "all" else f" that {users}"
+        raise InputError(
+            f"{data.name} has no test users{who} with a history that the model knows: prepare it with another split"
+        )
+    chosen = np.random.default_rng(0).permutation(asking)[:_ASKED]
     return known.take(chosen)

@@ -1,16 +1,21 @@
 """How fast and how large a bundle is, in a process of its own: nothing is left over from training or a bigger model.
 
-`python -m leanrec.compression.measure BUNDLE HISTORIES K SECONDS STARTED` prints one JSON line; `measure` runs that.
+`python -m leanrec.compression.measure BUNDLE HISTORIES K SECONDS STARTED CONCURRENCY` prints one JSON line; `measure`
+runs that. With a concurrency of one, answers follow each other. With more, so many threads ask at once and each waits
+for its answer, while one thread answers whatever has gathered, as a server does.
 """
 
 from __future__ import annotations
 
 import os
+import queue
 import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +29,21 @@ from leanrec.kernels.blas import limit_blas
 from leanrec.runtime.bundle import resolve_bundle
 from leanrec.runtime.recommender import Recommender
 
-__all__ = ["Measurement", "measure"]
+__all__ = ["Measurement", "Times", "measure", "robust_p99", "time_answers"]
 
-_SINGLES = 2000
+_SINGLES = 4000
+_WINDOWS, _WINDOW = 5, 300
 _BATCH = 64
 _WARM = 20
 _LIMIT_SECONDS = 600
+_PATIENCE = 0.05
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
-    """One bundle on this machine. Latencies are of whole answers (rows to rows) one by one; memory after all of it.
+    """One bundle on this machine. Latencies are of whole answers (rows to rows); memory after all of it.
 
+    latency_*: at `concurrency`, waiting included; p99 as `robust_p99` says. served_per_second, core_seconds: answers in
+    a second at that concurrency, and the processor's time that one takes. answers_per_second: in batches of 64.
     rss, pss, private: bytes of the process, with shared pages in full, by share, or not at all. Mapped files count.
     """
 
@@ -51,18 +60,32 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     cores: int
     load: float
     """Processes that wanted a core in the minute before: above `cores`, the times are other programs' too."""
+    concurrency: int = 1
+    served_per_second: float = 0.0
+    core_seconds: float = 0.0
 
 
-def measure(bundle: str | Path, histories: Jagged, k: int = 10, *, seconds: float = 2.0) -> Measurement:
+class Times(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds of each answer, of all together by the clock, and of the processor."""
+
+    latencies: list[float]
+    wall: float
+    cpu: float
+
+
+def measure(
+    bundle: str | Path, histories: Jagged, k: int = 10, *, seconds: float = 2.0, concurrency: int = 1
+) -> Measurement:
     """Measure a bundle on disk with non-empty histories in its rows; MachineError when the process fails.
 
-    seconds: for single answers, and as many again for batches.
+    seconds: for answers at this concurrency, and as many again for batches.
     """
     assert len(histories), "something to ask"
+    assert concurrency >= 1, "somebody asks"
     with tempfile.TemporaryDirectory() as folder:
         asked = Path(folder) / "histories.safetensors"
         asked.write_bytes(serialize({"items": histories.values.astype(np.int32), "offsets": histories.offsets}))
-        numbers = [str(k), str(seconds), str(time.time())]
+        numbers = [str(k), str(seconds), str(time.time()), str(concurrency)]
         command = [sys.executable, "-m", "leanrec.compression.measure", str(bundle), str(asked), *numbers]
         done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_SECONDS, check=False)
     if done.returncode != 0:
@@ -71,7 +94,7 @@ def measure(bundle: str | Path, histories: Jagged, k: int = 10, *, seconds: floa
     return msgspec.json.decode(done.stdout.splitlines()[-1], type=Measurement)
 
 
-def _measure_here(bundle: str, asked: str, k: int, seconds: float, started: float) -> Measurement:
+def _measure_here(bundle: str, asked: str, k: int, seconds: float, started: float, concurrency: int) -> Measurement:
     limit_blas(1)  # as a server does
     load = os.getloadavg()[0]
     model = Recommender.load(bundle)
@@ -79,14 +102,12 @@ def _measure_here(bundle: str, asked: str, k: int, seconds: float, started: floa
     histories = Jagged(tensors["items"], tensors["offsets"])
     model.rank(histories.slice(0, 1), k)
     first = time.time() - started
-    for query in range(min(_WARM, len(histories))):
-        model.rank(histories.slice(query, query + 1), k)
-    singles = _time_singles(model, histories, k, seconds)
+    times = time_answers(model, histories, k, seconds, concurrency)
     rate = _time_batches(model, histories, k, seconds)
     memory = _memory()
     return Measurement(
-        latency_p50_ms=1e3 * float(np.quantile(singles, 0.5)),
-        latency_p99_ms=1e3 * float(np.quantile(singles, 0.99)),
+        latency_p50_ms=1e3 * float(np.quantile(times.latencies, 0.5)),
+        latency_p99_ms=1e3 * robust_p99(times.latencies),
         answers_per_second=rate,
         first_answer_seconds=first,
         bytes_scanned=_bytes_scanned(model),
@@ -97,7 +118,65 @@ def _measure_here(bundle: str, asked: str, k: int, seconds: float, started: floa
         torch_imported="torch" in sys.modules,
         cores=len(os.sched_getaffinity(0)),
         load=load,
+        concurrency=concurrency,
+        served_per_second=len(times.latencies) / times.wall,
+        core_seconds=times.cpu / len(times.latencies),
     )
+
+
+def robust_p99(latencies: Sequence[float]) -> float:
+    """The median of the 99th percentiles of up to five stretches of at least 300 answers each.
+
+    A single stall of the machine, which says nothing of the bundle, then counts in one stretch only.
+    """
+    windows = min(_WINDOWS, max(1, len(latencies) // _WINDOW))
+    return float(np.median([np.quantile(part, 0.99) for part in np.array_split(np.asarray(latencies), windows)]))
+
+
+def time_answers(model: Recommender, histories: Jagged, k: int, seconds: float, concurrency: int = 1) -> Times:
+    """How long answers take when so many askers each wait for theirs, after a few that do not count."""
+    for query in range(min(_WARM, len(histories))):
+        model.rank(histories.slice(query, query + 1), k)
+    begun, cpu = time.perf_counter(), time.process_time()
+    if concurrency == 1:
+        latencies = _time_singles(model, histories, k, seconds)
+    else:
+        latencies = _time_together(model, histories, k, seconds, concurrency)
+    wall, cpu = time.perf_counter() - begun, time.process_time() - cpu
+    return Times(latencies=latencies, wall=wall, cpu=cpu)
+
+
+def _time_together(model: Recommender, histories: Jagged, k: int, limit: float, askers: int) -> list[float]:
+    """Seconds of each answer; this thread answers, in batches of at most 64 of what waits."""
+    waiting: queue.SimpleQueue[tuple[int, float, threading.Event]] = queue.SimpleQueue()
+    end = time.perf_counter() + limit
+
+    def ask(first: int) -> None:
+        answered = threading.Event()
+        for query in range(first, _SINGLES * askers, askers):
+            if time.perf_counter() >= end:
+                return
+            answered.clear()
+            waiting.put((query % len(histories), time.perf_counter(), answered))
+            answered.wait()
+
+    threads = [threading.Thread(target=ask, args=(first,), daemon=True) for first in range(askers)]
+    for thread in threads:
+        thread.start()
+    seconds: list[float] = []
+    while any(thread.is_alive() for thread in threads):
+        try:
+            taken = [waiting.get(timeout=_PATIENCE)]
+        except queue.Empty:
+            continue
+        while len(taken) < _BATCH and not waiting.empty():
+            taken.append(waiting.get())
+        model.rank(histories.take(np.array([query for query, _, _ in taken])), k)
+        now = time.perf_counter()
+        for _, begun, answered in taken:
+            seconds.append(now - begun)
+            answered.set()
+    return seconds
 
 
 def _time_singles(model: Recommender, histories: Jagged, k: int, limit: float) -> list[float]:
@@ -134,5 +213,7 @@ def _memory() -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    found = _measure_here(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), float(sys.argv[5]))
+    found = _measure_here(
+        sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), float(sys.argv[5]), int(sys.argv[6])
+    )
     sys.stdout.write(msgspec.json.encode(found).decode() + "\n")

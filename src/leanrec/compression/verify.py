@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from leanrec.compression.quality import judge
+from leanrec.compression.quality import Quality, judge
 from leanrec.core.errors import InputError, PromiseError
 from leanrec.data.dataset import Dataset
 from leanrec.evaluation.certificate import Certificate
@@ -86,10 +86,26 @@ def _check_certificate(model: Recommender, before: Recommender, data: Dataset) -
     if stored["data"] != data.fingerprint:
         raise InputError(f"the certificate was issued on another data set than {data.name}: prepare it as it was then")
     said = msgspec.convert(stored["loss"], Certificate)
-    found = judge(before, model, data, metric=said.metric, alpha=said.alpha).certificate
+    quality = judge(before, model, data, metric=said.metric, alpha=said.alpha)
+    found = quality.certificate
     if found.upper > said.upper or found.users != said.users:
         raise PromiseError(
             f"the certificate does not hold: it says a loss of at most {said.upper:.2%} on {said.users:,} users, "
             f"but {found.upper:.2%} on {found.users:,} users was found"
         )
+    _check_promise(stored.get("promise"), quality)
     return found
+
+
+def _check_promise(promise: Mapping[str, Any] | None, quality: Quality) -> None:
+    """Of a bundle made for a budget: its bound holds by the certificate, or by the same answers for everybody."""
+    if promise is None:
+        return
+    bound = float(promise["max_quality_loss"])
+    kept = quality.identical if promise["kept_by"] == "proof" else quality.certificate.holds(bound)
+    if not kept:
+        raise PromiseError(
+            f"the bundle promises a loss of {quality.metric} of at most {bound:.2%}, kept by {promise['kept_by']}, but "
+            f"{quality.certificate.loss:.2%} was found on {quality.users:,} users, at most "
+            f"{quality.certificate.upper:.2%}"
+        )

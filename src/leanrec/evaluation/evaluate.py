@@ -42,6 +42,7 @@ def evaluate(
     include_seen: bool | None = None,
     details: bool = False,
     slices: Iterable[str] = (),
+    limit: int | None = None,
 ) -> Results:
     """Judge models on held-out events; one result per model, in their order.
 
@@ -49,7 +50,8 @@ def evaluate(
     or score), the path of a bundle or run folder, or a list of those, or a dict by name. k: lengths of list. users:
     "all", or only those that "tune" or "certify". include_seen: None for what the data set's protocol says. details:
     also judge slices of users and items (`slices`), and lists beyond being right (`beyond`). slices: columns of users'
-    or items' attributes to slice by, too.
+    or items' attributes to slice by, too. limit: ask at most so many users, drawn at random but always the same; those
+    of a smaller limit are among those of a larger one.
     InputError when nobody has targets.
     """
     ks = _lengths(k)
@@ -60,6 +62,9 @@ def evaluate(
         raise InputError(
             f"{data.name} has nobody to evaluate on {on}{who}: prepare it with another split, or more data"
         )
+    if limit is not None and limit < len(cases):
+        some = np.sort(np.random.default_rng(0).permutation(len(cases))[:limit])
+        cases = Cases(cases.users[some], cases.histories.take(some), cases.targets.take(some))
     popularity_N = np.bincount(data.train().values, minlength=len(data.items))
     columns = tuple(slices)
     extra = _Details(data, cases, ks, columns, include, popularity_N) if details or columns else None

@@ -10,7 +10,7 @@ import msgspec
 
 from leanrec.evaluation.report.svg import Line, Spot, interval_plot, line_plot
 
-__all__ = ["Material", "RunFacts", "render"]
+__all__ = ["Material", "RunFacts", "document", "figures", "render", "section", "table"]
 
 _CURVES = {
     "roc": ("ROC", "false positive rate", "true positive rate"),
@@ -45,7 +45,11 @@ def render(material: Material, title: str) -> str:
     sections = [_evaluation(name, found) for name, found in material.evaluations.items()]
     sections += [_run(run) for run in material.runs]
     sections += [_audit(name, found) for name, found in material.audits.items()]
-    body = "".join(sections)
+    return document(title, "".join(sections))
+
+
+def document(title: str, body: str) -> str:
+    """A whole page around its sections."""
     return (
         '<!DOCTYPE html>\n<html lang="en" xmlns="http://www.w3.org/1999/xhtml"><head><meta charset="utf-8"/>'
         '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
@@ -57,7 +61,7 @@ def render(material: Material, title: str) -> str:
 def _evaluation(name: str, found: Mapping[str, Any]) -> str:
     results: Sequence[Mapping[str, Any]] = found["results"]
     metrics = list(dict.fromkeys(metric for row in results for metric in row["metrics"]))
-    table = _table(
+    overview = table(
         ["model", *metrics], [[row["model"], *(_with_ends(row, metric) for metric in metrics)] for row in results]
     )
     judged = results[0] if results else {}
@@ -68,9 +72,9 @@ def _evaluation(name: str, found: Mapping[str, Any]) -> str:
         for metric in _shown(metrics)
     ]
     notes = [f"{row['model']}: {note}" for row in results for note in row.get("notes", ())]
-    parts = [f"<p>{escape(about)}</p>", table, _figures(plots), _curves(found.get("curves", {})), _slices(results),
+    parts = [f"<p>{escape(about)}</p>", overview, figures(plots), _curves(found.get("curves", {})), _slices(results),
              _pairs(found.get("paired", ())), "".join(f"<p>{escape(note)}</p>" for note in notes)]  # fmt: skip
-    return _section(f"Evaluation: {name}", parts)
+    return section(f"Evaluation: {name}", parts)
 
 
 def _shown(metrics: Sequence[str]) -> list[str]:
@@ -102,7 +106,7 @@ def _curves(curves: Mapping[str, Mapping[str, Any]]) -> str:
             for model, one in curves.items() if kind in one
         ]  # fmt: skip
         plots.append(line_plot(title, lines, x=x, y=y, shares=True, diagonal=kind != "pr"))
-    return _figures(plots)
+    return figures(plots)
 
 
 def _slices(results: Sequence[Mapping[str, Any]]) -> str:
@@ -123,7 +127,7 @@ def _slices(results: Sequence[Mapping[str, Any]]) -> str:
         spots = [Spot(name, one["metrics"][shown], *one["interval"][shown]) for name, one in parts.items()]
         plots.append(interval_plot(f"{shown}, {model}", spots))
     heading = f"<h3>{escape(shown)} of parts of the users and items</h3>"
-    return heading + _table(["slice", "users", *by_model], rows) + _figures(plots)
+    return heading + table(["slice", "users", *by_model], rows) + figures(plots)
 
 
 def _pairs(pairs: Sequence[Mapping[str, Any]]) -> str:
@@ -137,28 +141,28 @@ def _pairs(pairs: Sequence[Mapping[str, Any]]) -> str:
     ]  # fmt: skip
     heads = ["metric", "model", "against", "difference", "95 % interval", "verdict", "p", "p (Holm)",
              "p (Benjamini-Hochberg)"]  # fmt: skip
-    return f"<h3>Paired differences</h3><details><summary>{len(rows)} pairs</summary>{_table(heads, rows)}</details>"
+    return f"<h3>Paired differences</h3><details><summary>{len(rows)} pairs</summary>{table(heads, rows)}</details>"
 
 
 def _run(run: RunFacts) -> str:
     facts = [["id", run.id], *([key, _plain(value)] for key, value in {**run.card, **run.lineage}.items()
                                if key != "compression")]  # fmt: skip
-    parts = [_table(["fact", "value"], facts)]
+    parts = [table(["fact", "value"], facts)]
     ladder = run.card.get("compression", ())
     if ladder:
         rows = [[step["step"], "yes" if step["applied"] else "no", step["said"]] for step in ladder]
-        parts.append("<h3>What each step bought and cost</h3>" + _table(["step", "applied", "what came of it"], rows))
+        parts.append("<h3>What each step bought and cost</h3>" + table(["step", "applied", "what came of it"], rows))
     if run.certificate is not None:
         loss = run.certificate.get("loss", run.certificate)
-        parts.append("<h3>Certificate</h3>" + _table(["fact", "value"], [[k, _plain(v)] for k, v in loss.items()]))
+        parts.append("<h3>Certificate</h3>" + table(["fact", "value"], [[k, _plain(v)] for k, v in loss.items()]))
     plots = [
         line_plot(figure, [Line(run.name, [s for s, _ in points], [v for _, v in points], len(points) < _FEW)],
                   x="step", y=figure)
         for figure, points in run.curves.items()
     ]  # fmt: skip
     if plots:
-        parts.append("<h3>Learning curves</h3>" + _figures(plots))
-    return _section(f"Model: {run.name}", parts)
+        parts.append("<h3>Learning curves</h3>" + figures(plots))
+    return section(f"Model: {run.name}", parts)
 
 
 def _audit(name: str, found: Mapping[str, Any]) -> str:
@@ -169,20 +173,23 @@ def _audit(name: str, found: Mapping[str, Any]) -> str:
     said = "nothing found" if not found["findings"] else f"{len(found['findings'])} findings"
     parts = [f"<p>{len(found['checks'])} checks: {said}.</p>"]
     if rows:
-        parts.append(_table(["", "kind", "count", "what", "for instance"], rows))
-    return _section(f"Audit: {name}", parts)
+        parts.append(table(["", "kind", "count", "what", "for instance"], rows))
+    return section(f"Audit: {name}", parts)
 
 
-def _section(title: str, parts: Iterable[str]) -> str:
+def section(title: str, parts: Iterable[str]) -> str:
+    """Parts under a heading."""
     return f"<section><h2>{escape(title)}</h2>{''.join(parts)}</section>"
 
 
-def _figures(plots: Iterable[str]) -> str:
+def figures(plots: Iterable[str]) -> str:
+    """Plots side by side; those that are empty are left out."""
     drawn = [plot for plot in plots if plot]
     return f'<div class="figures">{"".join(drawn)}</div>' if drawn else ""
 
 
-def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of texts."""
     head = "".join(f"<th>{escape(header)}</th>" for header in headers)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 __all__ = ["Line", "Spot", "interval_plot", "line_plot"]
@@ -17,12 +17,14 @@ _ROW = 20
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One curve. dots: mark its points."""
+    """One curve. dots: mark its points. joined: draw the curve through them. names: what each point is called."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     dots: bool = False
+    joined: bool = True
+    names: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,14 @@ def line_plot(
     What is not finite is left out.
     """
     finite = [
-        Line(one.name, [a for a, _ in points], [b for _, b in points], one.dots)
+        replace(
+            one,
+            x=[one.x[p] for p in places],
+            y=[one.y[p] for p in places],
+            names=[one.names[p] for p in places] if one.names else (),
+        )
         for one in lines
-        if (points := [(a, b) for a, b in zip(one.x, one.y, strict=True) if math.isfinite(a) and math.isfinite(b)])
+        if (places := [p for p, (a, b) in enumerate(zip(one.x, one.y, strict=True)) if math.isfinite(a + b)])
     ]
     if not finite:
         return ""
@@ -58,10 +65,12 @@ def line_plot(
     for place, one in enumerate(finite):
         colour = _COLOURS[place % len(_COLOURS)]
         points = list(zip(one.x, one.y, strict=True))
-        parts.append(_path(points, horizontal, vertical, colour))
-        if one.dots or len(points) == 1:
+        if one.joined:
+            parts.append(_path(points, horizontal, vertical, colour))
+        if one.dots or not one.joined or len(points) == 1:
             parts += [
-                _dot(horizontal.at(a), vertical.at(b), colour, f"{one.name}: {a:.4g}, {b:.4g}") for a, b in points
+                _dot(horizontal.at(a), vertical.at(b), colour, f"{name}: {a:.4g}, {b:.4g}")
+                for name, (a, b) in zip(one.names or [one.name] * len(points), points, strict=True)
             ]
     legend = [
         f'<g><rect x="{_LEFT}" y="{_HEIGHT + 4 + _ROW * place}" width="12" height="12" fill="{_colour(place)}"/>'

@@ -1,0 +1,121 @@
+"""What each single step bought and cost: rows that were measured, each in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from leanrec.compression.base import Plan, StepRecord
+from leanrec.compression.budget import Price
+from leanrec.compression.figures import Figures, measured_figures
+from leanrec.compression.measure import Measurement
+from leanrec.compression.search import ALL_USERS
+from leanrec.compression.workbench import Workbench
+from leanrec.core.console import Progress, format_table
+from leanrec.core.machine import human
+
+__all__ = ["Rung", "climb", "ladder_table", "rung", "single_steps"]
+
+_PAYS = 0.97
+"""A step pays where it makes p50, memory, bytes or cost at least 3 % smaller than without it."""
+
+
+class Rung(msgspec.Struct, frozen=True, kw_only=True):
+    """One plan measured. said: what came of its last step. pays: whether that step is worth having on this machine.
+
+    A plan whose step was not applied has no figures.
+    """
+
+    plan: tuple[str | dict[str, Any], ...]
+    said: str
+    pays: bool
+    figures: Figures | None = None
+    measured: Measurement | None = None
+    agreement: float | None = None
+    lossless: bool = False
+    records: list[StepRecord] = []
+
+    @property
+    def name(self) -> str:
+        return plan_name(self.plan)
+
+
+def plan_name(steps: Sequence[str | dict[str, Any]]) -> str:
+    """A plan in a few words."""
+    return " + ".join(map(_step_name, steps)) or "as it was"
+
+
+def _step_name(entry: str | dict[str, Any]) -> str:
+    if isinstance(entry, str):
+        return entry
+    settings = ", ".join(f"{key}={value}" for key, value in entry.items() if key != "step")
+    return f"{entry['step']}({settings})"
+
+
+def rung(bench: Workbench, plan: Plan, price: Price, before: Figures | None = None) -> Rung:
+    """Measure one plan; `before` are the figures without its last step."""
+    probe = bench.probe(plan)
+    record = probe.records[-1] if probe.records else None
+    if probe.error or (record is not None and not record.applied):
+        said = probe.error or (record.said if record else "")
+        return Rung(plan=plan.steps, said=said, pays=False, records=probe.records)
+    measured = bench.measured(plan)
+    figures = measured_figures(measured, bench.loss(plan, ALL_USERS).value, price)
+    return Rung(
+        plan=plan.steps,
+        said=record.said if record else "",
+        pays=before is None or _pays(before, figures),
+        figures=figures,
+        measured=measured,
+        agreement=probe.agreement,
+        lossless=probe.lossless,
+        records=probe.records,
+    )
+
+
+def single_steps(bench: Workbench, plans: Sequence[Plan], price: Price) -> list[Rung]:
+    """The original, then each of these plans of one step."""
+    rungs = [rung(bench, Plan(steps=()), price)]
+    with Progress("measuring single steps", len(plans)) as progress:
+        for plan in plans:
+            rungs.append(rung(bench, plan, price, rungs[0].figures))
+            progress.advance(note=rungs[-1].name)
+    return rungs
+
+
+def climb(bench: Workbench, plan: Plan, price: Price) -> list[Rung]:
+    """The plan step by step: the original, with the first step, with the first two, and so on."""
+    rungs: list[Rung] = []
+    for count in range(len(plan.steps) + 1):
+        before = next((one.figures for one in reversed(rungs) if one.figures is not None), None)
+        rungs.append(rung(bench, Plan(steps=plan.steps[:count]), price, before))
+    return rungs
+
+
+def _pays(before: Figures, after: Figures) -> bool:
+    return any(getattr(after, name) < _PAYS * getattr(before, name) for name in ("p50_ms", "memory", "size", "cost"))
+
+
+def ladder_table(rungs: Sequence[Rung], metric: str, currency: str) -> str:
+    """For a terminal."""
+    headers, rows = ladder_cells(rungs, metric, currency)
+    return format_table(headers, rows)
+
+
+def ladder_cells(rungs: Sequence[Rung], metric: str, currency: str) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows of the table."""
+    headers = ["plan", metric, "p50 ms", "p99 ms", "answers/s", "memory", "bundle", f"{currency}/million", "pays"]
+    return headers, [_cells(one) for one in rungs]
+
+
+def _cells(one: Rung) -> list[str]:
+    if one.figures is None or one.measured is None:
+        return [one.name, "-", "-", "-", "-", "-", "-", "-", "dropped"]
+    figures = one.figures
+    change = f"{0.0 - 100 * figures.loss:+.2f} %" + " (proven)" * (one.lossless and bool(one.plan))
+    return [
+        one.name, change, f"{figures.p50_ms:.3f}", f"{figures.p99_ms:.3f}", f"{one.measured.served_per_second:,.0f}",
+        human(figures.memory), human(figures.size), f"{figures.cost:.4g}", "yes" if one.pays else "dropped",
+    ]  # fmt: skip

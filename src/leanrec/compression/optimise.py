@@ -1,0 +1,257 @@
+"""The cheapest plan that keeps a budget, with a certificate; or why there is none, with the nearest points.
+
+1. The original and each step alone are measured; steps that lose on this machine leave the space of plans.
+2. A sampler searches what is left, by what is cheap to know (`workbench.Probe`) and by users that tune.
+3. The most promising plans meet more and more of these users, and the survivors are measured in fresh processes.
+4. Those that keep the budget are judged on users that nothing was tuned on, cheapest first, until one keeps the
+   promise (`promise`).
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from leanrec.compression.base import Plan, Work
+from leanrec.compression.budget import Budget, Price
+from leanrec.compression.compress import asked_histories, opened, refuse_overwriting
+from leanrec.compression.figures import Figures, front
+from leanrec.compression.journal import Journal
+from leanrec.compression.ladder import Rung, climb, rung, single_steps
+from leanrec.compression.outcome import Optimised, impossible, undecided, write_outcome
+from leanrec.compression.promise import Verdict, keep_promise
+from leanrec.compression.samplers import SAMPLERS
+from leanrec.compression.search import ALL_USERS, Seeker
+from leanrec.compression.space import PlanSpace, plan_key
+from leanrec.compression.workbench import Workbench
+from leanrec.core.config import Config
+from leanrec.core.console import say, step
+from leanrec.core.errors import ConfigError, InputError, PromiseError
+from leanrec.core.machine import cpu_flags
+from leanrec.data.dataset import Dataset
+from leanrec.runtime.recommender import Recommender
+
+__all__ = ["SearchOptions", "optimise"]
+
+_ROOM = {"p99_ms": 1.05, "memory": 1.03}
+"""What a later process may have more than the measured one: a plan has to keep the budget with this to spare."""
+
+
+class SearchOptions(Config, frozen=True, kw_only=True):
+    """How a search goes about. steps: which may be tried, all by default. survivors: how many are measured in full."""
+
+    trials: int = 40
+    seconds: float | None = None
+    concurrency: int = 1
+    sampler: str = "tpe"
+    seed: int = 0
+    survivors: int = 6
+    steps: tuple[str, ...] | None = None
+    alpha: float = 0.05
+    measure_seconds: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "concurrency", "survivors"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        assert SAMPLERS[self.sampler], "known"
+
+
+def optimise(
+    model: Recommender | str | Path,
+    data: Dataset,
+    budget: Budget,
+    *,
+    out: str | Path | None = None,
+    options: SearchOptions | None = None,
+    price: Price | None = None,
+    resume: bool = False,
+    side: str | Path | None = None,
+) -> Optimised:
+    """Search, and write the bundle to `out`; PromiseError (with `outcome`) where no plan keeps the budget.
+
+    side: the folder of the search, by default `out`.search, or a temporary one. With `resume`, what the journal in it
+    already knows is not found out again, so that a stopped search goes on where it stood; a search with another budget
+    may use the same folder.
+    """
+    options, price = options or SearchOptions(), price or Price()
+    with tempfile.TemporaryDirectory(prefix="leanrec-") as scratch:
+        before, place = opened(model, Path(scratch))
+        refuse_overwriting(place, out)
+        folder = Path(side) if side is not None else Path(f"{out}.search") if out is not None else Path(scratch) / "s"
+        _open_folder(folder, resume)
+        histories = asked_histories(before, data, users="tune")
+        journal = Journal(folder / "journal.jsonl", _circumstances(before, data))
+        try:
+            bench = Workbench(
+                model=before, place=place, data=data, metric=budget.metric, journal=journal,
+                work=Work(histories=histories, data=data, seed=options.seed, seconds=_share(options.seconds)),
+                folder=folder / "bundles", concurrency=options.concurrency, seconds=options.measure_seconds,
+                alpha=options.alpha,
+            )  # fmt: skip
+            found = _Search(bench, budget, price, options).run()
+            if found.chosen is not None:
+                found.lean = _finished(bench, found, options, out)
+            write_outcome(folder, found)
+        finally:
+            journal.close()
+        if side is None:
+            bench.forget()
+    if found.chosen is None:
+        error = PromiseError(found.sentence)
+        error.add_note(f"see {folder}")
+        raise error
+    return found
+
+
+def _share(seconds: float | None) -> float | None:
+    """How long one step may learn in a search of so many seconds."""
+    return None if seconds is None else seconds / 6
+
+
+def _circumstances(model: Recommender, data: Dataset) -> dict[str, Any]:
+    return {
+        "bundle": model.id,
+        "data": data.fingerprint,
+        "processor": sorted(cpu_flags() & {"avx2", "avx512f", "amx_int8"}),
+    }
+
+
+def _open_folder(folder: Path, resume: bool) -> None:
+    journal = folder / "journal.jsonl"
+    if resume:
+        if not journal.exists():
+            raise InputError(f"{folder} holds no search to resume: leave --resume out")
+        return
+    if folder.exists() and any(folder.iterdir()) and not journal.exists():
+        raise InputError(f"{folder} exists and is not the folder of a search: choose another --out, or remove it")
+    if journal.exists():
+        say(f"replacing the search in {folder}")
+        shutil.rmtree(folder)
+
+
+class _Search:
+    """One run of the four parts above."""
+
+    def __init__(self, bench: Workbench, budget: Budget, price: Price, options: SearchOptions) -> None:
+        self.bench, self.budget, self.price, self.options = bench, budget, price, options
+        self.started = time.time()
+
+    def run(self) -> Optimised:
+        space = PlanSpace.of(self.options.steps)
+        with step("measuring the original and each step alone"):
+            singles = single_steps(self.bench, space.singles(), self.price)
+        base = singles[0]
+        assert base.measured is not None
+        paying = [one.plan[0] for one in singles[1:] if one.pays]
+        space = PlanSpace.of([str(name) for name in paying])
+        seeker = Seeker(
+            bench=self.bench, budget=self.budget, price=self.price, base=base.measured, deadline=self._deadline(0.6)
+        )
+        with step(f"searching plans of {', '.join(space.steps) or 'nothing'} for {self.budget}"):
+            plans = seeker.search(
+                space, trials=self.options.trials, sampler=self.options.sampler, seed=self.options.seed
+            )
+        rows = [one for one in singles if one.figures is not None]
+        rows += self._measured(seeker, plans, known={plan_key(Plan(steps=one.plan)) for one in rows})
+        verdict, candidates = self._judged(rows)
+        chosen = verdict.chosen
+        ladder = climb(self.bench, Plan(steps=chosen.plan), self.price) if chosen is not None else []
+        return Optimised(
+            before_id=self.bench.model.id,
+            budget=self.budget,
+            price=self.price,
+            singles=singles,
+            rows=rows,
+            front=front([(one, one.figures) for one in rows if one.figures is not None]),
+            ladder=ladder,
+            candidates=candidates,
+            looks=verdict.looks,
+            chosen=chosen,
+            sentence=self._sentence(rows, candidates, verdict),
+            metric_users=self.bench.loss(Plan(steps=()), ALL_USERS).users,
+        )
+
+    def _deadline(self, share: float) -> float | None:
+        return None if self.options.seconds is None else self.started + share * self.options.seconds
+
+    def _measured(self, seeker: Seeker, plans: Sequence[Plan], known: set[str]) -> list[Rung]:
+        """The survivors in full, and where none of them keeps the budget, as many again."""
+        rows: list[Rung] = []
+        late = self._deadline(0.95)
+        waiting = [plan for plan in seeker.halve(plans, 2 * self.options.survivors) if plan_key(plan) not in known]
+        with step(f"measuring up to {len(waiting)} plans in fresh processes"):
+            for number, plan in enumerate(waiting):
+                enough = number >= self.options.survivors and any(map(self._keeps, rows))
+                if enough or (late is not None and time.time() >= late):
+                    break
+                rows.append(rung(self.bench, plan, self.price))
+                say(f"{rows[-1].name}: {rows[-1].figures.said(self.budget) if rows[-1].figures else rows[-1].said}")
+        return [one for one in rows if one.figures is not None]
+
+    def _keeps(self, one: Rung) -> bool:
+        return one.figures is not None and not _with_room(one.figures).over(self.budget)
+
+    def _judged(self, rows: Sequence[Rung]) -> tuple[Verdict[Rung], list[Rung]]:
+        """The cheapest that keeps the budget by measurement and the promise by certificate, and who was asked."""
+        bound, users = self.budget.max_quality_loss, self._certifying()
+        candidates = [one for one in rows if self._keeps(one) and one.figures is not None and one.figures.loss <= bound]
+
+        def order(one: Rung) -> tuple[float, float]:
+            needed = 0.0 if one.lossless else self.bench.loss(Plan(steps=one.plan), ALL_USERS).needed(bound)
+            assert one.figures is not None
+            return (0.0, one.figures.cost) if needed <= users else (needed, one.figures.cost)
+
+        candidates.sort(key=order)
+        with step(f"judging {self.budget.metric} on {users:,} users that nothing was tuned on"):
+            verdict = keep_promise(
+                candidates,
+                lambda one, alpha: self.bench.judged(Plan(steps=one.plan), alpha),
+                bound=bound,
+                alpha=self.options.alpha,
+                proven=lambda one: one.lossless,
+            )
+        return verdict, candidates
+
+    def _certifying(self) -> int:
+        return len(self.bench.data.cases("test", "certify"))
+
+    def _sentence(self, rows: Sequence[Rung], candidates: Sequence[Rung], verdict: Verdict[Rung]) -> str:
+        if verdict.chosen is not None:
+            return f"{verdict.chosen.name} is the cheapest of {len(rows)} measured plans that keeps: {self.budget}"
+        if verdict.undecided:
+            return undecided(self.budget, candidates, verdict)
+        return impossible(self.budget, rows)
+
+
+def _with_room(figures: Figures) -> Figures:
+    values = {name: getattr(figures, name) * room for name, room in _ROOM.items()}
+    return msgspec.structs.replace(figures, **values)
+
+
+def _finished(bench: Workbench, found: Optimised, options: SearchOptions, out: str | Path | None) -> Recommender:
+    """The chosen bundle with card, lineage and certificate, written to `out`."""
+    assert found.chosen is not None
+    plan = Plan(steps=found.chosen.plan)
+    before, look = bench.model, found.looks[-1]
+    quality = look.quality or bench.judged(plan, look.alpha)
+    lean = Recommender.load(bench.bundle(plan))
+    lean.histories = before.histories
+    lean.card = {**before.card, "compression": [msgspec.to_builtins(one) for one in found.chosen.records]}
+    lean.lineage = {**before.lineage, "compressed_from": before.id, "plan": list(plan.steps)}
+    promise = {
+        "max_quality_loss": found.budget.max_quality_loss, "kept_by": look.kept, "alpha": options.alpha,
+        "look": len(found.looks), "budget": msgspec.to_builtins(found.budget),
+        "figures": msgspec.to_builtins(found.chosen.figures), "concurrency": options.concurrency,
+    }  # fmt: skip
+    lean.certificate = {**quality.to_manifest(before.id, bench.data), "promise": promise}
+    found.quality = quality
+    if out is not None:
+        lean.save(out)
+    return lean
