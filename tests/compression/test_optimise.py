@@ -301,3 +301,21 @@ def test_the_command_line(
     ):
         assert run([*compress, *wrong]) == 2
         assert words in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.usefixtures("steady")
+def test_the_ladder_alone(
+    data: Dataset, trained: Recommender, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained.save(tmp_path / "b")
+    data.save(tmp_path / "data")
+    bench = ["bench", str(tmp_path / "b"), "--steps", "noisy,useless,int8-items", "--json"]
+    assert run([*bench, "--data", str(tmp_path / "data")]) == 0
+    found = msgspec.json.decode(capsys.readouterr().out.splitlines()[-1])
+    assert [one["plan"] for one in found["singles"]] == [[], ["useless"], ["noisy"], ["int8-items"]]
+    assert [one["pays"] for one in found["singles"]] == [True, False, True, True]
+    assert [one["plan"] for one in found["ladder"]] == [[], ["noisy"], ["noisy", "int8-items"]]
+    assert found["known"]
+    assert run(bench) == 0
+    captured = capsys.readouterr()
+    assert not msgspec.json.decode(captured.out.splitlines()[-1])["known"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,12 +11,11 @@ from leanrec.compression.base import Plan, StepRecord
 from leanrec.compression.budget import Price
 from leanrec.compression.figures import Figures, measured_figures
 from leanrec.compression.measure import Measurement
-from leanrec.compression.search import ALL_USERS
-from leanrec.compression.workbench import Workbench
+from leanrec.compression.workbench import ALL_USERS, Workbench
 from leanrec.core.console import Progress, format_table
 from leanrec.core.machine import human
 
-__all__ = ["Rung", "climb", "ladder_table", "rung", "single_steps"]
+__all__ = ["Rung", "build_up", "climb", "ladder_cells", "ladder_table", "plan_name", "rung", "single_steps"]
 
 _PAYS = 0.97
 """A step pays where it makes p50, memory, bytes or cost at least 3 % smaller than without it."""
@@ -91,6 +90,27 @@ def climb(bench: Workbench, plan: Plan, price: Price) -> list[Rung]:
     for count in range(len(plan.steps) + 1):
         before = next((one.figures for one in reversed(rungs) if one.figures is not None), None)
         rungs.append(rung(bench, Plan(steps=plan.steps[:count]), price, before))
+    return rungs
+
+
+def build_up(
+    bench: Workbench, stages: Mapping[str, Sequence[str]], singles: Sequence[Rung], price: Price, *, bound: float
+) -> list[Rung]:
+    """Stage by stage the step that makes answers cheapest, on top of those before it; the original first.
+
+    Only steps that pay alone are tried, and only those kept with which no more than `bound` is lost on tuning users.
+    """
+    paying = {one.plan[0] for one in singles[1:] if one.pays}
+    rungs = [singles[0]]
+    for names in stages.values():
+        before = rungs[-1]
+        tried = [
+            rung(bench, Plan(steps=(*before.plan, name)), price, before.figures) for name in names if name in paying
+        ]
+        good = [(one.figures.cost, one.name, one) for one in tried
+                if one.figures is not None and one.pays and one.figures.loss <= bound]  # fmt: skip
+        if good:
+            rungs.append(min(good, key=lambda one: one[:2])[2])
     return rungs
 
 

@@ -27,9 +27,9 @@ from leanrec.compression.ladder import Rung, climb, rung, single_steps
 from leanrec.compression.outcome import Optimised, impossible, undecided, write_outcome
 from leanrec.compression.promise import Verdict, keep_promise
 from leanrec.compression.samplers import SAMPLERS
-from leanrec.compression.search import ALL_USERS, Seeker
+from leanrec.compression.search import Seeker
 from leanrec.compression.space import PlanSpace, plan_key
-from leanrec.compression.workbench import Workbench
+from leanrec.compression.workbench import ALL_USERS, Workbench
 from leanrec.core.config import Config
 from leanrec.core.console import say, step
 from leanrec.core.errors import ConfigError, InputError, PromiseError

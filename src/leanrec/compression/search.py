@@ -14,14 +14,13 @@ from leanrec.compression.figures import Figures, foreseen, measured_figures
 from leanrec.compression.measure import Measurement
 from leanrec.compression.samplers import SAMPLERS
 from leanrec.compression.space import PlanSpace, plan_key
-from leanrec.compression.workbench import Workbench
+from leanrec.compression.workbench import ALL_USERS, FIRST_USERS, Workbench
 from leanrec.core.console import Progress
 
 __all__ = ["Seeker", "penalised"]
 
 _PENALTY = 10.0
 _FAILED = 1e3
-FIRST_USERS, ALL_USERS = 512, 16_384
 _MORE = 4
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -35,8 +35,10 @@ from leanrec.runtime.bundle import bundle_id
 from leanrec.runtime.packing import pack
 from leanrec.runtime.recommender import Recommender
 
-__all__ = ["Loss", "Probe", "Workbench"]
+__all__ = ["ALL_USERS", "FIRST_USERS", "Loss", "Probe", "Workbench"]
 
+FIRST_USERS, ALL_USERS = 512, 16_384
+"""Users that tune: of whom every plan is asked, and of whom those that are measured are."""
 _KEPT = 6
 _ASKED = 256
 

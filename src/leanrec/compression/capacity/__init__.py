@@ -1,0 +1,1 @@
+"""How much a machine carries: service times measured and fitted, waiting by the formulas that planners use."""
