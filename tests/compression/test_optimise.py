@@ -53,7 +53,7 @@ class Noisy(Step[_NoisyConfig]):
         noise = np.random.default_rng(self.config.seed).standard_normal(source.index.items_ND.shape, dtype=np.float32)
         table = source.index.items_ND + np.float32(self.config.level) * noise
         lean = with_source(model, EmbeddingSource(source.name, source.engine, ExactIndex.build(table)))
-        facts = {"sensitivity": {"layer.0": 0.1, "layer.1": 0.2}}
+        facts = {"sensitivity": [{"layer": f"layer.{n}", "precision": "int8", "loss": 0.1 * n} for n in range(2)]}
         return lean, StepRecord(step=self.name, applied=True, said=f"noise of {self.config.level}", facts=facts)
 
 
@@ -220,6 +220,19 @@ def test_a_stopped_search_goes_on_to_the_same_end(
     assert found.to_dict() == whole.to_dict()
     assert len(steady) == 2 * measured  # nothing was measured twice
     assert Recommender.load(tmp_path / "part").id == Recommender.load(tmp_path / "whole").id
+
+
+def test_another_budget_uses_what_is_known(
+    data: Dataset, trained: Recommender, tmp_path: Path, steady: list[str]
+) -> None:
+    first = optimise.optimise(trained, data, Budget(max_quality_loss=0.05), side=tmp_path / "s", options=OPTIONS)
+    measured = len(steady)
+    other = optimise.optimise(
+        trained, data, Budget(max_quality_loss=0.05, memory=95 << 20), side=tmp_path / "s", options=OPTIONS, resume=True
+    )  # fmt: skip
+    assert len(steady) <= measured + 2
+    assert first.chosen is not None and other.chosen is not None
+    assert "int8-items" not in first.chosen.plan and other.chosen.plan[-1] == "int8-items"
 
 
 def test_where_a_search_may_write(data: Dataset, trained: Recommender, tmp_path: Path, steady: list[str]) -> None:

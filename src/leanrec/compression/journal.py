@@ -55,6 +55,12 @@ class Journal:
     def knows(self, question: Mapping[str, Any]) -> bool:
         return self._key(question) in self._answers
 
+    def values_of(self, name: str) -> list[str]:
+        """What was asked under this name in these circumstances, oldest first."""
+        questions = (msgspec.json.decode(key) for key in self._answers)
+        same = (one for one in questions if self._circumstances.items() <= one.items())
+        return [one[name] for one in same if name in one]
+
     def close(self) -> None:
         self._file.close()
 

@@ -43,6 +43,9 @@ _ROOM = {"p99_ms": 1.05, "memory": 1.03}
 """What a later process may have more than the measured one: a plan has to keep the budget with this to spare."""
 
 
+_LEARN = 60.0
+
+
 class SearchOptions(Config, frozen=True, kw_only=True):
     """How a search goes about. steps: which may be tried, all by default. survivors: how many are measured in full."""
 
@@ -55,6 +58,8 @@ class SearchOptions(Config, frozen=True, kw_only=True):
     steps: tuple[str, ...] | None = None
     alpha: float = 0.05
     measure_seconds: float = 2.0
+    learn_seconds: float | None = None
+    """How long one step may learn; a sixth of `seconds` when nothing is said, a minute without either."""
 
     def __post_init__(self) -> None:
         for name in ("trials", "concurrency", "survivors"):
@@ -91,7 +96,7 @@ def optimise(
         try:
             bench = Workbench(
                 model=before, place=place, data=data, metric=budget.metric, journal=journal,
-                work=Work(histories=histories, data=data, seed=options.seed, seconds=_share(options.seconds)),
+                work=Work(histories=histories, data=data, seed=options.seed, seconds=_learning(options)),
                 folder=folder / "bundles", concurrency=options.concurrency, seconds=options.measure_seconds,
                 alpha=options.alpha,
             )  # fmt: skip
@@ -110,9 +115,10 @@ def optimise(
     return found
 
 
-def _share(seconds: float | None) -> float | None:
-    """How long one step may learn in a search of so many seconds."""
-    return None if seconds is None else seconds / 6
+def _learning(options: SearchOptions) -> float:
+    if options.learn_seconds is not None:
+        return options.learn_seconds
+    return _LEARN if options.seconds is None else options.seconds / 6
 
 
 def _circumstances(model: Recommender, data: Dataset) -> dict[str, Any]:
@@ -154,9 +160,10 @@ class _Search:
         seeker = Seeker(
             bench=self.bench, budget=self.budget, price=self.price, base=base.measured, deadline=self._deadline(0.6)
         )
+        known = self.bench.known()
         with step(f"searching plans of {', '.join(space.steps) or 'nothing'} for {self.budget}"):
             plans = seeker.search(
-                space, trials=self.options.trials, sampler=self.options.sampler, seed=self.options.seed
+                space, trials=self.options.trials, sampler=self.options.sampler, seed=self.options.seed, known=known
             )
         rows = [one for one in singles if one.figures is not None]
         rows += self._measured(seeker, plans, known={plan_key(Plan(steps=one.plan)) for one in rows})
@@ -243,8 +250,8 @@ def _finished(bench: Workbench, found: Optimised, options: SearchOptions, out: s
     quality = look.quality or bench.judged(plan, look.alpha)
     lean = Recommender.load(bench.bundle(plan))
     lean.histories = before.histories
-    lean.card = {**before.card, "compression": [msgspec.to_builtins(one) for one in found.chosen.records]}
-    lean.lineage = {**before.lineage, "compressed_from": before.id, "plan": list(plan.steps)}
+    lean.card = {**lean.card, "compression": [msgspec.to_builtins(one) for one in found.chosen.records]}
+    lean.lineage = {**lean.lineage, "compressed_from": before.id, "plan": list(plan.steps)}
     promise = {
         "max_quality_loss": found.budget.max_quality_loss, "kept_by": look.kept, "alpha": options.alpha,
         "look": len(found.looks), "budget": msgspec.to_builtins(found.budget),

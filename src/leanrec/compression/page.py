@@ -20,7 +20,7 @@ _AXES = (
     ("cost", "cost of a million answers", 1.0),
 )
 SENSITIVITY = "sensitivity"
-"""Where a step's facts say how much each layer minds: layer -> a number, or a mapping of precision -> number."""
+"""Where a step's facts say how much each layer minds: rows of layer, precision, loss and what else is known."""
 
 
 def render(found: Optimised) -> str:
@@ -87,22 +87,28 @@ def _singles(found: Optimised) -> str:
 
 
 def _sensitivity(found: Optimised) -> str:
-    parts: list[str] = []
-    for one in found.rows:
+    """Tables of steps that say how much each layer minds, each once."""
+    tables: dict[str, str] = {}
+    for one in [*found.singles, *found.rows]:
         for record in one.records:
-            layers = record.facts.get(SENSITIVITY)
-            if isinstance(layers, Mapping) and layers and len(one.plan) == 1:
-                parts.append(f"<h3>{escape(record.step)}</h3>" + _layers(layers))
-    return section("Sensitivity by layer", parts) if parts else ""
+            if layers := record.facts.get(SENSITIVITY):
+                tables.setdefault(record.step, f"<h3>{escape(record.step)}</h3>" + _layers(layers))
+    return section("Sensitivity by layer", tables.values()) if tables else ""
 
 
-def _layers(layers: Mapping[str, Any]) -> str:
-    columns = list(dict.fromkeys(str(c) for one in layers.values() if isinstance(one, Mapping) for c in one))
-    if not columns:
-        spots = [Spot(name, float(value)) for name, value in layers.items()]
-        return figures([interval_plot("error", spots)])
-    rows = [[name, *(f"{one[c]:.4g}" if c in one else "-" for c in columns)] for name, one in layers.items()]
-    return table(["layer", *columns], rows)
+def _layers(layers: Sequence[Mapping[str, Any]]) -> str:
+    columns = list(dict.fromkeys(name for row in layers for name in row))
+    rows = [[_cell(row.get(column)) for column in columns] for row in layers]
+    known = [row for row in layers if isinstance(row.get("loss"), int | float) and not row.get("group")]
+    by_precision: dict[str, list[Spot]] = {}
+    for row in known:
+        by_precision.setdefault(str(row.get("precision", "")), []).append(Spot(str(row.get("layer")), row["loss"]))
+    plots = [interval_plot(f"loss with {name} in this layer alone", spots) for name, spots in by_precision.items()]
+    return figures(plots) + table(columns, rows)
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _certificate(found: Optimised) -> str:

@@ -13,7 +13,7 @@ from leanrec.compression.budget import Budget, Price
 from leanrec.compression.figures import Figures, foreseen, measured_figures
 from leanrec.compression.measure import Measurement
 from leanrec.compression.samplers import SAMPLERS
-from leanrec.compression.space import PlanSpace, plan_key
+from leanrec.compression.space import PlanSpace, plan_key, step_names
 from leanrec.compression.workbench import ALL_USERS, FIRST_USERS, Workbench
 from leanrec.core.console import Progress
 
@@ -60,8 +60,13 @@ class Seeker:
         """From a process of its own, and all users that tune."""
         return measured_figures(self.bench.measured(plan), self.bench.loss(plan, ALL_USERS).value, self.price)
 
-    def search(self, space: PlanSpace, *, trials: int, sampler: str, seed: int) -> list[Plan]:
-        """Distinct plans that can be applied, the most promising first. A space with few plans is tried as a whole."""
+    def search(
+        self, space: PlanSpace, *, trials: int, sampler: str, seed: int, known: Sequence[Plan] = ()
+    ) -> list[Plan]:
+        """Distinct plans that can be applied, the most promising first. A space with few plans is tried as a whole.
+
+        known: plans that were looked at before, for another budget; they come into question too.
+        """
         found: dict[str, tuple[float, Plan]] = {}
         if space.size() <= trials:
             plans = list(space.every())
@@ -73,6 +78,9 @@ class Seeker:
                     progress.advance()
         else:
             self._sample(found, space, trials, sampler, seed)
+        for plan in known:
+            if set(step_names(plan)) <= set(space.steps):
+                self._note(found, plan)
         return [plan for _, plan in sorted(found.values(), key=lambda one: (one[0], plan_key(one[1])))]
 
     def halve(self, plans: Sequence[Plan], survivors: int) -> list[Plan]:

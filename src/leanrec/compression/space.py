@@ -23,7 +23,7 @@ from leanrec.core.space import Choice, Dimension, Range
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-__all__ = ["PlanSpace", "canonical", "plan_key"]
+__all__ = ["PlanSpace", "canonical", "plan_key", "step_names"]
 
 NONE = "-"
 _FEW = 3
@@ -39,6 +39,11 @@ def canonical(plan: Plan | Iterable[str | Mapping[str, Any]]) -> Plan:
 def plan_key(plan: Plan) -> str:
     """One text for one plan."""
     return msgspec.json.encode(canonical(plan).steps, order="sorted").decode()
+
+
+def step_names(plan: Plan) -> list[str]:
+    """The names of a plan's steps."""
+    return [entry if isinstance(entry, str) else entry["step"] for entry in plan.steps]
 
 
 @dataclass(frozen=True, slots=True)

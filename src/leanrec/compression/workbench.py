@@ -118,6 +118,10 @@ class Workbench:
         with muted():
             return self.journal.ask(question, Quality, lambda: self._judged(plan, alpha))
 
+    def known(self) -> list[Plan]:
+        """Plans of which the journal already knows something, in the order in which they came."""
+        return [Plan(steps=tuple(msgspec.json.decode(key))) for key in self.journal.values_of("probe")]
+
     def apply(self, plan: Plan) -> tuple[Recommender, list[StepRecord]]:
         """The lean recommender and what each step did; the model itself for a plan without steps."""
         plan = canonical(plan)
@@ -236,4 +240,6 @@ def _alone(model: Recommender) -> Recommender:
         fallback=model.fallback,
         users=model.users,
         attributes=model.attributes,
+        card=model.card,
+        lineage=model.lineage,
     )
