@@ -117,7 +117,7 @@ def run() -> Result:
         headers=("model", "asked", "plan", "loss on untouched users", "p99 ms", "MB", "s"), rows=rows,
         figures=f"{sum(kept)} of {len(kept)} returned kept, {refused} refused, {undecided} undecided; memory "
         f"{'always' if memory_ok else 'not always'}, latency {'always' if latency_ok else 'not always'} within 20 %",
-        notes=(f"without {', '.join(_LEARNING)}; 16 trials a budget, one journal a model, concurrency 1",),
+        notes=(f"without {', '.join(_LEARNING)}; 24 trials a budget, one journal a model, concurrency 1",),
     )  # fmt: skip
 
 
@@ -170,7 +170,7 @@ def _search(
 
     steps = tuple(name for name in STEPS if name not in _LEARNING)
     options = SearchOptions(
-        trials=16, survivors=4, steps=steps, seed=number, measure_seconds=1.0, learn_seconds=10.0
+        trials=24, survivors=4, steps=steps, measure_seconds=1.0, learn_seconds=10.0
     )  # fmt: skip
     side = folder / "search"
     try:

@@ -81,14 +81,15 @@ def test_it_finds_what_is_good(name: str, space: PlanSpace) -> None:
 
 def test_the_space(space: PlanSpace) -> None:
     assert space.stages == {"dense": ("int8-dense",), "items": ("tuned",), "index": ("int8-items",)}
+    assert space.steps == ("int8-dense", "tuned", "int8-items")
     assert space.size() == float("inf")
     finite = PlanSpace.of(["int8-items", "int8-dense"])
     assert finite.size() == 4
     assert [plan.steps for plan in finite.every()] == [
         (), ("int8-items",), ("int8-dense",), ("int8-dense", "int8-items"),
     ]  # fmt: skip
-    assert [plan.steps for plan in space.singles()] == [("int8-dense",), ("tuned",), ("int8-items",)]
     assert PlanSpace.of([]).size() == 1
+    assert [plan.steps for plan in space.variants("tuned")] == [({"step": "tuned", "bits": bits},) for bits in (2, 4)]
     assert plan_key(canonical([{"step": "tuned", "bits": 8, "rank": 8}])) == plan_key(Plan(steps=("tuned",)))
 
 

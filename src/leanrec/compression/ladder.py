@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,12 +12,14 @@ from leanrec.compression.base import Plan, StepRecord
 from leanrec.compression.budget import Price
 from leanrec.compression.figures import Figures, measured_figures
 from leanrec.compression.measure import Measurement
+from leanrec.compression.space import PlanSpace, step_names
 from leanrec.compression.workbench import ALL_USERS, Workbench
 from leanrec.core.console import Progress, format_table
 from leanrec.core.machine import human
 
 __all__ = ["Rung", "build_up", "climb", "ladder_cells", "ladder_table", "plan_name", "rung", "single_steps"]
 
+_VARIANTS = 4
 _PAYS = 0.97
 """A step pays where it makes p50, memory, bytes or cost at least 3 % smaller than without it."""
 
@@ -74,14 +77,32 @@ def rung(bench: Workbench, plan: Plan, price: Price, before: Figures | None = No
     )
 
 
-def single_steps(bench: Workbench, plans: Sequence[Plan], price: Price) -> list[Rung]:
-    """The original, then each of these plans of one step."""
+def single_steps(bench: Workbench, space: PlanSpace, price: Price, deadline: float | None = None) -> list[Rung]:
+    """The original, then each step alone: as it is by default, or with the first other setting that pays.
+
+    deadline: `time.time()` after which no further step is tried.
+    """
     rungs = [rung(bench, Plan(steps=()), price)]
-    with Progress("measuring single steps", len(plans)) as progress:
-        for plan in plans:
-            rungs.append(rung(bench, plan, price, rungs[0].figures))
+    with Progress("measuring single steps", len(space.steps)) as progress:
+        for name in space.steps:
+            if deadline is not None and time.time() >= deadline:
+                break
+            rungs.append(_single(bench, space, name, price, rungs[0].figures))
             progress.advance(note=rungs[-1].name)
     return rungs
+
+
+def _single(bench: Workbench, space: PlanSpace, name: str, price: Price, before: Figures | None) -> Rung:
+    first = rung(bench, Plan(steps=(name,)), price, before)
+    seen = {bench.probe(Plan(steps=(name,))).id}
+    for plan in () if first.pays else space.variants(name)[:_VARIANTS]:
+        probe = bench.probe(plan)
+        if probe.id not in seen:
+            seen.add(probe.id)
+            other = rung(bench, plan, price, before)
+            if other.pays:
+                return other
+    return first
 
 
 def climb(bench: Workbench, plan: Plan, price: Price) -> list[Rung]:
@@ -93,20 +114,17 @@ def climb(bench: Workbench, plan: Plan, price: Price) -> list[Rung]:
     return rungs
 
 
-def build_up(
-    bench: Workbench, stages: Mapping[str, Sequence[str]], singles: Sequence[Rung], price: Price, *, bound: float
-) -> list[Rung]:
+def build_up(bench: Workbench, space: PlanSpace, singles: Sequence[Rung], price: Price, *, bound: float) -> list[Rung]:
     """Stage by stage the step that makes answers cheapest, on top of those before it; the original first.
 
     Only steps that pay alone are tried, and only those kept with which no more than `bound` is lost on tuning users.
     """
-    paying = {one.plan[0] for one in singles[1:] if one.pays}
+    paying = {step_names(Plan(steps=one.plan))[0]: one.plan[0] for one in singles[1:] if one.pays}
     rungs = [singles[0]]
-    for names in stages.values():
+    for names in space.stages.values():
         before = rungs[-1]
-        tried = [
-            rung(bench, Plan(steps=(*before.plan, name)), price, before.figures) for name in names if name in paying
-        ]
+        tried = [rung(bench, Plan(steps=(*before.plan, paying[name])), price, before.figures)
+                 for name in names if name in paying]  # fmt: skip
         good = [(one.figures.cost, one.name, one) for one in tried
                 if one.figures is not None and one.pays and one.figures.loss <= bound]  # fmt: skip
         if good:

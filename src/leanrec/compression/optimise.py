@@ -28,7 +28,7 @@ from leanrec.compression.outcome import Optimised, impossible, undecided, write_
 from leanrec.compression.promise import Verdict, keep_promise
 from leanrec.compression.samplers import SAMPLERS
 from leanrec.compression.search import Seeker
-from leanrec.compression.space import PlanSpace, plan_key
+from leanrec.compression.space import PlanSpace, plan_key, step_names
 from leanrec.compression.workbench import ALL_USERS, Workbench
 from leanrec.core.config import Config
 from leanrec.core.console import say, step
@@ -92,7 +92,7 @@ def optimise(
         folder = Path(side) if side is not None else Path(f"{out}.search") if out is not None else Path(scratch) / "s"
         _open_folder(folder, resume)
         histories = asked_histories(before, data, users="tune")
-        journal = Journal(folder / "journal.jsonl", _circumstances(before, data))
+        journal = Journal(folder / "journal.jsonl", _circumstances(before, data, options.seed))
         try:
             bench = Workbench(
                 model=before, place=place, data=data, metric=budget.metric, journal=journal,
@@ -121,12 +121,10 @@ def _learning(options: SearchOptions) -> float:
     return _LEARN if options.seconds is None else options.seconds / 6
 
 
-def _circumstances(model: Recommender, data: Dataset) -> dict[str, Any]:
-    return {
-        "bundle": model.id,
-        "data": data.fingerprint,
-        "processor": sorted(cpu_flags() & {"avx2", "avx512f", "amx_int8"}),
-    }
+def _circumstances(model: Recommender, data: Dataset, seed: int) -> dict[str, Any]:
+    """What every answer in the journal depends on."""
+    processor = sorted(cpu_flags() & {"avx2", "avx512f", "avx512_vnni", "amx_int8"})
+    return {"bundle": model.id, "data": data.fingerprint, "seed": seed, "processor": processor}
 
 
 def _open_folder(folder: Path, resume: bool) -> None:
@@ -152,11 +150,10 @@ class _Search:
     def run(self) -> Optimised:
         space = PlanSpace.of(self.options.steps)
         with step("measuring the original and each step alone"):
-            singles = single_steps(self.bench, space.singles(), self.price)
+            singles = single_steps(self.bench, space, self.price, self._deadline(0.4))
         base = singles[0]
         assert base.measured is not None
-        paying = [one.plan[0] for one in singles[1:] if one.pays]
-        space = PlanSpace.of([str(name) for name in paying])
+        space = PlanSpace.of([name for one in singles[1:] if one.pays for name in step_names(Plan(steps=one.plan))])
         seeker = Seeker(
             bench=self.bench, budget=self.budget, price=self.price, base=base.measured, deadline=self._deadline(0.6)
         )

@@ -17,6 +17,7 @@ import msgspec
 
 from leanrec.compression import STEPS
 from leanrec.compression.base import STAGES, Plan, Step, make_step
+from leanrec.core.config import to_dict
 from leanrec.core.errors import MissingExtra
 from leanrec.core.space import Choice, Dimension, Range
 
@@ -67,9 +68,18 @@ class PlanSpace:
     def steps(self) -> tuple[str, ...]:
         return tuple(name for some in self.stages.values() for name in some)
 
-    def singles(self) -> list[Plan]:
-        """Each step alone, as it is by default."""
-        return [Plan(steps=(name,)) for name in self.steps]
+    @staticmethod
+    def variants(name: str) -> list[Plan]:
+        """A step alone with one setting changed at a time, where the setting is one of a few values."""
+        default = to_dict(STEPS[name].Config())
+        changed = [
+            {"step": name, key: value}
+            for key, dimension in STEPS[name].Config.space.items()
+            if isinstance(dimension, Choice)
+            for value in dimension.values
+            if value != default[key]
+        ]
+        return [canonical([one]) for one in changed]
 
     def size(self) -> float:
         """How many plans there are, the empty one too; infinite where a setting is a float."""

@@ -99,8 +99,8 @@ def bench_ladder(job: BenchJob) -> Ladder:
                 model=model, place=resolve_bundle(job.bundle), data=data, metric=job.metric, work=work, journal=journal,
                 folder=folder / "bundles", concurrency=job.concurrency, seconds=job.seconds,
             )  # fmt: skip
-            singles = single_steps(bench, space.singles(), price)
-            ladder = build_up(bench, space.stages, singles, price, bound=DEFAULT_LOSS if known else 1.0)
+            singles = single_steps(bench, space, price)
+            ladder = build_up(bench, space, singles, price, bound=DEFAULT_LOSS if known else 1.0)
     return Ladder(metric=job.metric, price=price, singles=singles, ladder=ladder, known=known)
 
 

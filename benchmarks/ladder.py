@@ -1,0 +1,89 @@
+"""Ladders for docs/ladders.md: what each step bought and cost on three models, every row measured on this machine.
+
+`python -m benchmarks.ladder [NAME...]`: Beauty and Gowalla as C4 trains them, and the transformer of the 1M synthetic
+run. A budget of 1 % (5 % on Beauty, whose users cannot decide 1 %) names the plan; where no plan is certain to keep it,
+the ladder of steps that pay stands there alone, and what the search said. Other sections of the file stay.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import c4
+from benchmarks.harness import ROOT, commit, machine
+from benchmarks.trained import trained
+from leanrec.compression.budget import Budget
+from leanrec.compression.ladder import Rung, ladder_cells
+from leanrec.compression.optimise import SearchOptions, optimise
+from leanrec.core.errors import PromiseError
+from leanrec.data.dataset import Dataset
+from leanrec.jobs.bench import BenchJob, bench_ladder
+from leanrec.runtime.recommender import Recommender
+
+BOARD = ROOT / "docs" / "ladders.md"
+_HEAD = """# Ladders
+
+What each step of compression bought and cost, each row measured in a process of its own by
+`python -m benchmarks.ladder`. Loss on users that tune; what is certified, on users that nothing was tuned on, stands
+below each table. Dropped: it does not pay on this machine.
+"""
+LEFT_OUT = ("distil", "quantise-aware")
+
+
+def made(name: str) -> tuple[Recommender, Dataset, Path, Budget]:
+    """Model, data, bundle, and what is asked of it."""
+    if name in c4.CASES:
+        case = c4.CASES[name]
+        model, data = c4.prepared(name, case)
+        loss = 0.01 if name == "gowalla" else 0.05
+        return model, data, c4.CACHE / name / "bundle", Budget(max_quality_loss=loss, metric=case.metric)
+    run = trained("1m-64")
+    return Recommender.load(run.run), run.dataset(), run.run / "bundle", Budget(max_quality_loss=0.01)
+
+
+def ladder(name: str) -> str:
+    """The section of one model."""
+    from leanrec.compression import STEPS
+
+    model, data, bundle, budget = made(name)
+    steps = tuple(step for step in STEPS if step not in LEFT_OUT)
+    with tempfile.TemporaryDirectory(prefix="ladder-") as scratch:
+        options = SearchOptions(trials=24, survivors=4, steps=steps, measure_seconds=1.0, learn_seconds=15.0)
+        try:
+            found = optimise(bundle, data, budget, out=Path(scratch) / "lean", options=options)
+        except PromiseError as error:
+            data.save(Path(scratch) / "data")
+            job = BenchJob(bundle=str(bundle), data=f"{scratch}/data", metric=budget.metric, steps=steps, seconds=1.0)
+            both = bench_ladder(job)
+            rungs, said = [*both.ladder, *both.singles[1:]], [str(error)]
+        else:
+            assert found.quality is not None
+            rungs = [
+                *found.ladder,
+                *(one for one in found.singles[1:] if one.plan not in [o.plan for o in found.ladder]),
+            ]
+            said = [found.sentence, found.quality.certificate.verdict(budget.max_quality_loss)]
+    about = f"{model.source.name}, {len(model.items):,} items, {data.name}; {machine()}, commit {commit()}."
+    return f"## {name}\n\n{about}\n\n{_table(rungs, budget.metric)}\n\n" + "\n\n".join(said) + "\n"
+
+
+def _table(rungs: Sequence[Rung], metric: str) -> str:
+    headers, rows = ladder_cells(rungs, metric, "USD")
+    lines = [headers, ["---"] * len(headers), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main(names: Sequence[str]) -> None:
+    """Measure these and put them into the file."""
+    old = BOARD.read_text() if BOARD.exists() else ""
+    sections = {part.partition("\n")[0]: f"## {part}" for part in old.split("\n## ")[1:]}
+    for name in names:
+        sections[name] = ladder(name)
+        BOARD.write_text(_HEAD + "".join(f"\n{section.strip()}\n" for section in sections.values()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["gowalla", "beauty", "1m-64"])
