@@ -21,8 +21,8 @@ from leanrec.core.errors import LeanrecError
 __all__ = ["VERBS", "main", "run"]
 
 VERBS = (
-    "quickstart", "prepare", "train", "tune", "evaluate", "recommend", "compress", "verify", "bench", "serve", "audit",
-    "report", "import", "models", "doctor",
+    "quickstart", "prepare", "train", "tune", "evaluate", "recommend", "compress", "verify", "bench", "export", "serve",
+    "audit", "report", "import", "models", "doctor",
 )  # fmt: skip
 
 _WRONG_PATH = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)

@@ -20,7 +20,7 @@ from leanrec.runtime.dense import dense_size, make_dense
 from leanrec.runtime.engines.arrays import EPS, Shape, refuse_misfits, under
 from leanrec.runtime.engines.sequence import EncoderShape, SequenceEngine
 
-__all__ = ["TransformerEngine", "TransformerShape"]
+__all__ = ["TransformerEngine", "TransformerShape", "rotation_of"]
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -71,7 +71,7 @@ class TransformerEngine(SequenceEngine[TransformerShape]):
         self._mask: F32 | None = tensors["mask_D"] if shape.bidirectional else None
         self._norm: tuple[F32, F32] = tensors["norm.weight"], tensors["norm.bias"]
         self._blocks = [block(under(tensors, f"blocks.{i}."), shape.dim // shape.heads) for i in range(shape.layers)]
-        self._rotation = _rotation(shape) if shape.positions == "rotary" else None
+        self._rotation = rotation_of(shape) if shape.positions == "rotary" else None
 
     @property
     def window(self) -> int:
@@ -115,7 +115,8 @@ def _refuse_misfits(shape: TransformerShape, tensors: Mapping[str, npt.NDArray[A
     refuse_misfits(tensors, fits=fits, dense=dense, plain=plain)
 
 
-def _rotation(shape: TransformerShape) -> tuple[F32, F32]:
+def rotation_of(shape: TransformerShape) -> tuple[F32, F32]:
+    """Cosines and sines (positions, pairs) of rotary positions."""
     width = shape.dim // shape.heads
     rate = _ROTARY_BASE ** (-np.arange(0, width, 2) / width)
     angle = (np.arange(shape.max_length)[:, None] * rate).astype(np.float32)
