@@ -332,3 +332,21 @@ def test_the_ladder_alone(
     assert run(bench) == 0
     captured = capsys.readouterr()
     assert not msgspec.json.decode(captured.out.splitlines()[-1])["known"]
+
+
+def test_a_step_that_comes_out_otherwise_is_found_out_again(
+    data: Dataset, trained: Recommender, tmp_path: Path, steady: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = Budget(max_quality_loss=0.05)
+    first = optimise.optimise(trained, data, budget, out=tmp_path / "lean", options=OPTIONS)
+    assert not (tmp_path / "lean.search" / "bundles").exists()
+    apply = Noisy.apply
+
+    def other(self: Noisy, model: Recommender, work: Work) -> tuple[Recommender, StepRecord]:
+        return apply(Noisy(level=self.config.level, seed=self.config.seed + 7), model, work)
+
+    monkeypatch.setattr(Noisy, "apply", other)
+    again = optimise.optimise(trained, data, budget, out=tmp_path / "lean", options=OPTIONS, resume=True)
+    assert again.recommender.id != first.recommender.id
+    trained.save(tmp_path / "before")
+    verify(tmp_path / "lean", tmp_path / "before", data)

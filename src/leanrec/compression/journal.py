@@ -44,13 +44,17 @@ class Journal:
         if key in self._answers:
             return msgspec.convert(self._answers[key], kind)
         found = find_out()
-        plain = msgspec.to_builtins(found)
+        self.note(question, found)
+        return found
+
+    def note(self, question: Mapping[str, Any], answer: Any) -> None:
+        """From now on this is the answer."""
+        key, plain = self._key(question), msgspec.to_builtins(answer)
         with disk_errors(self.path):
             self._file.write(msgspec.json.encode({"key": key, "answer": plain}) + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
         self._answers[key] = plain
-        return found
 
     def knows(self, question: Mapping[str, Any]) -> bool:
         return self._key(question) in self._answers

@@ -109,9 +109,7 @@ def optimise(
         if side is None:
             bench.forget()
     if found.chosen is None:
-        error = PromiseError(found.sentence)
-        error.add_note(f"see {folder}")
-        raise error
+        raise PromiseError(found.sentence + f"; see {folder / 'report.html'}" * folder.exists())
     return found
 
 
@@ -202,10 +200,21 @@ class _Search:
     def _keeps(self, one: Rung) -> bool:
         return one.figures is not None and not _with_room(one.figures).over(self.budget)
 
+    def _may_keep(self, one: Rung) -> bool:
+        return self._keeps(one) and one.figures is not None and one.figures.loss <= self.budget.max_quality_loss
+
+    def _settled(self, one: Rung) -> Rung:
+        """The same plan with its bundle on disk: measured again where applying it once more gave another bundle."""
+        plan = Plan(steps=one.plan)
+        before = self.bench.probe(plan).id
+        self.bench.bundle(plan)
+        return one if self.bench.probe(plan).id == before else rung(self.bench, plan, self.price)
+
     def _judged(self, rows: Sequence[Rung]) -> tuple[Verdict[Rung], list[Rung]]:
         """The cheapest that keeps the budget by measurement and the promise by certificate, and who was asked."""
         bound, users = self.budget.max_quality_loss, self._certifying()
-        candidates = [one for one in rows if self._keeps(one) and one.figures is not None and one.figures.loss <= bound]
+        candidates = [self._settled(one) for one in rows if self._may_keep(one)]
+        candidates = [one for one in candidates if self._may_keep(one)]
 
         def order(one: Rung) -> tuple[float, float]:
             needed = 0.0 if one.lossless else self.bench.loss(Plan(steps=one.plan), ALL_USERS).needed(bound)

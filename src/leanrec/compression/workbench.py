@@ -138,15 +138,21 @@ class Workbench:
         return self._applied[key]
 
     def bundle(self, plan: Plan) -> Path:
-        """A bundle of the plan on disk, the one that was or will be measured."""
+        """A bundle of the plan on disk, the one that was or will be measured.
+
+        A step that times or learns may come out otherwise when it is applied once more, after the bundle was removed:
+        then what is known of the plan is found out again, of the new bundle.
+        """
         probe = self.probe(plan)
         if probe.id == self.model.id:
             return self.place
-        place = self.folder / probe.id[:24]
-        if not place.exists():
+        if not (self.folder / probe.id).exists():
             lean = _alone(self.apply(plan)[0])
-            lean.save(place)
-        return place
+            if lean.id != probe.id:
+                self.journal.note({"probe": plan_key(plan)}, self._probe(plan))
+            lean.save(self.folder / lean.id)
+            return self.folder / lean.id
+        return self.folder / probe.id
 
     def forget(self) -> None:
         """Remove the bundles that were kept meanwhile."""
