@@ -12,5 +12,9 @@ INDEXES: Registry[Index] = Registry(
         "certified-int8": Entry(
             "leanrec.index.certified:CertifiedInt8Index", "int8 scan with error bounds, then exact rescoring"
         ),
+        "certified-int4": Entry(
+            "leanrec.index.planes:CertifiedInt4Index",
+            "int4 scan with error bounds, a second int4 plane where needed, then exact rescoring",
+        ),
     },
 )

@@ -14,22 +14,26 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
+from leanrec.core.errors import BundleError, InputError
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits
 
-__all__ = ["Index"]
+__all__ = ["Index", "answerable", "marked", "removed_rows", "stored_removed"]
 
 
 class Index(ABC):
     """Top-k by inner product over a table of item vectors.
 
-    items_ND: (N, D) float32, C order, finite; may be mapped read-only. It is kept, not copied.
+    items_ND: (N, D) float32, C order, finite; may be mapped read-only. It is kept, not copied. removed_N: rows that are
+    never answered, (N,), or (0,) when there are none. An index does not change: `add` and `remove` give another one,
+    so that the old one can answer until the new one takes its place.
     """
 
     name: ClassVar[str]
     exact: ClassVar[bool]
 
     items_ND: npt.NDArray[np.float32]
+    removed_N: npt.NDArray[np.bool_] = np.empty(0, np.bool_)
 
     @classmethod
     @abstractmethod
@@ -50,6 +54,14 @@ class Index(ABC):
         """
 
     @abstractmethod
+    def add(self, items_MD: npt.NDArray[np.float32]) -> Self:
+        """An index with M more items, after the others: row N is the first. What is there is not indexed again."""
+
+    @abstractmethod
+    def remove(self, rows: npt.NDArray[np.integer]) -> Self:
+        """An index that never answers these rows; the other rows keep their numbers. InputError for a row beyond N."""
+
+    @abstractmethod
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
         """What has to be stored beside the table itself; `from_tensors` reads it back."""
 
@@ -62,3 +74,47 @@ class Index(ABC):
     @abstractmethod
     def bytes_scanned(self) -> int:
         """Bytes that one query reads in the scan, rescoring apart."""
+
+
+def marked(index: Index, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+    """(N,) the removed rows of an index and these; for `Index.remove`."""
+    size = len(index.items_ND)
+    rows = np.asarray(rows).reshape(-1)
+    wrong = (rows < 0) | (rows >= size)
+    if wrong.any():
+        raise InputError(f"row {int(rows[np.argmax(wrong)])} cannot be removed from an index of {size:,} items")
+    mask_N = padded(index.removed_N, size)
+    mask_N[rows] = True
+    return mask_N
+
+
+def padded(removed_N: npt.NDArray[np.bool_], size: int) -> npt.NDArray[np.bool_]:
+    """A copy of (size,) of a mask of removed rows that may be shorter."""
+    mask_N = np.zeros(size, np.bool_)
+    mask_N[: len(removed_N)] = removed_N
+    return mask_N
+
+
+def answerable(index: Index, allowed_N: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
+    """What a search may answer: what is allowed and was not removed; None for everything."""
+    if not len(index.removed_N):
+        return allowed_N
+    return ~index.removed_N if allowed_N is None else allowed_N & ~index.removed_N
+
+
+def removed_rows(index: Index) -> dict[str, npt.NDArray[Any]]:
+    """The removed rows as a tensor to store, when there are any."""
+    rows = np.flatnonzero(index.removed_N).astype(np.int32)
+    return {"removed": rows} if len(rows) else {}
+
+
+def stored_removed(tensors: Mapping[str, npt.NDArray[Any]], size: int) -> npt.NDArray[np.bool_]:
+    """What `removed_rows` stored."""
+    if "removed" not in tensors:
+        return np.empty(0, np.bool_)
+    rows = tensors["removed"]
+    if rows.ndim != 1 or rows.dtype != np.int32 or (len(rows) and not 0 <= rows.min() <= rows.max() < size):
+        raise BundleError("the removed rows of the index are not rows of its table: the bundle is damaged")
+    mask_N = np.zeros(size, np.bool_)
+    mask_N[rows] = True
+    return mask_N

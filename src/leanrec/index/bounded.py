@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +14,8 @@ import numpy.typing as npt
 from leanrec.core.errors import InputError
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits
-from leanrec.index.base import Index
+from leanrec.index.base import Index, answerable, marked, padded, removed_rows, stored_removed
+from leanrec.index.growth import Growth
 from leanrec.kernels.scan import finish_all
 from leanrec.kernels.topk import State, new_state, row_norms
 
@@ -31,11 +34,13 @@ class Proof:
     """Why a search was exact, for a batch of B queries.
 
     thresholds_B: the k-th largest lower bound met in the scan (-inf when fewer than k rows may be answered): a row
-    whose upper bound is below it cannot be among the best k. rescored_B: rows scored in full precision.
+    whose upper bound is below it cannot be among the best k. rescored_B: rows scored in full precision. refined_B: rows
+    of which more than a first plane of codes was read, for indexes that have more.
     """
 
     thresholds_B: npt.NDArray[np.float64]
     rescored_B: npt.NDArray[np.int64]
+    refined_B: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +85,69 @@ def checked_norms(vectors: npt.NDArray[np.float32], what: str) -> npt.NDArray[np
 class BoundedIndex(Index):
     """An exact index whose `scan` offers every row with a lower and an upper bound of its score.
 
-    The bounds hold for the score as answered (rounded to float32), so ties are found and go by row.
+    The bounds hold for the score as answered (rounded to float32), so ties are found and go by row. What an index keeps
+    of each row are the arrays of `per_row`.
     """
 
     exact = True
+    per_row: ClassVar[Mapping[str, str]]
+    """Attributes by the name under which they are stored: {"codes": "codes_ND"}."""
+    per_block: ClassVar[Mapping[str, tuple[str, int]]] = {}
+    """The same for arrays with one entry for so many rows, the last one for what is left."""
+    _growth: Growth | None = None
+
+    @abstractmethod
+    def __init__(self, items_ND: npt.NDArray[np.float32], **arrays: npt.NDArray[Any]) -> None:
+        """The index of a table and what `encoded` made of it, by attribute."""
+
+    @classmethod
+    def build(cls, items_ND: npt.NDArray[np.float32]) -> Self:
+        table = frozen(items_ND, np.float32)
+        checked_norms(table, "item table")
+        return cls(table, **cls.encoded(table))
+
+    @classmethod
+    @abstractmethod
+    def encoded(
+        cls, items_MD: npt.NDArray[np.float32], after: BoundedIndex | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
+        """What is kept of some rows, by attribute: what `__init__` takes beside the table.
+
+        after: the index behind whose rows they come; arrays by block then begin with its unfinished block, if any.
+        """
+
+    @classmethod
+    def attributes(cls) -> dict[str, str]:
+        """Attributes by the name under which they are stored."""
+        return {**cls.per_row, **{name: attribute for name, (attribute, _) in cls.per_block.items()}}
+
+    def add(self, items_MD: npt.NDArray[np.float32]) -> Self:
+        table = frozen(items_MD, np.float32)
+        assert table.shape[1:] == self.items_ND.shape[1:], "items: (M, D)"
+        checked_norms(table, "added items")
+        arrays = {attribute: getattr(self, attribute) for attribute in ("items_ND", *self.attributes().values())}
+        more = {"items_ND": table, **self.encoded(table, self)}
+        growth, arrays = Growth.extended(self._growth, arrays, more, dict(self.per_block.values()))
+        grown = type(self)(**arrays)
+        grown._growth = growth
+        if len(self.removed_N):
+            grown.removed_N = padded(self.removed_N, len(grown.items_ND))
+        return grown
+
+    def remove(self, rows: npt.NDArray[np.integer]) -> Self:
+        left = copy(self)
+        left.removed_N = marked(self, rows)
+        return left
+
+    def tensors(self) -> dict[str, npt.NDArray[Any]]:
+        stored = {name: getattr(self, attribute) for name, attribute in self.attributes().items()}
+        return {**stored, **removed_rows(self)}
+
+    @classmethod
+    def from_tensors(cls, items_ND: npt.NDArray[np.float32], tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
+        index = cls(items_ND, **{attribute: tensors[name] for name, attribute in cls.attributes().items()})
+        index.removed_N = stored_removed(tensors, len(items_ND))
+        return index
 
     def search(
         self,
@@ -106,10 +170,11 @@ class BoundedIndex(Index):
         assert queries_BD.ndim == 2 and queries_BD.shape[1] == self.items_ND.shape[1], "queries: (B, D)"
         assert k >= 1, "k starts at 1"
         hits = Hits.none(batch, k)
-        proof = Proof(np.full(batch, -np.inf), np.zeros(batch, np.int64))
+        proof = Proof(np.full(batch, -np.inf), np.zeros(batch, np.int64), np.zeros(batch, np.int64))
         kept = min(k, size)
         if kept == 0 or batch == 0:
             return hits, proof
+        allowed_N = answerable(self, allowed_N)
         for start in range(0, batch, _QUERIES):
             part = slice(start, min(start + _QUERIES, batch))
             queries = frozen(queries_BD[part], np.float32)
@@ -121,6 +186,7 @@ class BoundedIndex(Index):
             finish_all(state, self.items_ND, queries, hits.items_BK[part], hits.scores_BK[part])
             proof.thresholds_B[part] = state.heaps_SBK[0, :, 0]
             proof.rescored_B[part] = state.rescored_SB[0]
+            proof.refined_B[part] = state.refined_SB[0]
         return hits, proof
 
     @abstractmethod

@@ -8,14 +8,13 @@ disk if need be, and only the kept rows are read.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.index.bounded import BoundedIndex, Exclusions, checked_norms, frozen
+from leanrec.index.bounded import BoundedIndex, Exclusions, frozen
 from leanrec.kernels.scan import LEVELS, int8_bounds_reference, quantize_rows, scan_int8, scan_int8_parallel
 from leanrec.kernels.topk import State
 
@@ -49,6 +48,7 @@ class CertifiedInt8Index(BoundedIndex):
     """int8 codes, float32 scales and uint8 residual norms beside the float32 table they stand for."""
 
     name = "certified-int8"
+    per_row: ClassVar = {"codes": "codes_ND", "scales": "scales_N", "levels": "levels_N"}
 
     def __init__(
         self,
@@ -65,10 +65,11 @@ class CertifiedInt8Index(BoundedIndex):
         self.levels_N = frozen(levels_N, np.uint8)
 
     @classmethod
-    def build(cls, items_ND: npt.NDArray[np.float32]) -> Self:
-        table = frozen(items_ND, np.float32)
-        checked_norms(table, "item table")
-        return cls(table, *quantize_rows(table))
+    def encoded(
+        cls, items_MD: npt.NDArray[np.float32], after: BoundedIndex | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
+        codes, scales, levels = quantize_rows(items_MD)
+        return {"codes_ND": codes, "scales_N": scales, "levels_N": levels}
 
     @property
     def bytes_scanned(self) -> int:
@@ -90,10 +91,3 @@ class CertifiedInt8Index(BoundedIndex):
             state, self.codes_ND, self.scales_N, self.levels_N, coded_BD, facts_B3, self.items_ND, queries_BD,
             skip.rows_E, skip.offsets, skip.allowed_N,
         )  # fmt: skip
-
-    def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        return {"codes": self.codes_ND, "scales": self.scales_N, "levels": self.levels_N}
-
-    @classmethod
-    def from_tensors(cls, items_ND: npt.NDArray[np.float32], tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
-        return cls(items_ND, tensors["codes"], tensors["scales"], tensors["levels"])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +35,7 @@ class ExactIndex(BoundedIndex):
     """The catalogue in float32, scanned by BLAS; 4 D bytes an item, and 4 for its norm."""
 
     name = "exact"
+    per_row: ClassVar = {"norms": "norms_N"}
 
     def __init__(self, items_ND: npt.NDArray[np.float32], norms_N: npt.NDArray[np.float32]) -> None:
         assert items_ND.ndim == 2 and norms_N.shape == items_ND.shape[:1]
@@ -43,9 +43,10 @@ class ExactIndex(BoundedIndex):
         self.norms_N = frozen(norms_N, np.float32)
 
     @classmethod
-    def build(cls, items_ND: npt.NDArray[np.float32]) -> Self:
-        table = frozen(items_ND, np.float32)
-        return cls(table, checked_norms(table, "item table"))
+    def encoded(
+        cls, items_MD: npt.NDArray[np.float32], after: BoundedIndex | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
+        return {"norms_N": checked_norms(items_MD, "item table")}
 
     @property
     def bytes_scanned(self) -> int:
@@ -80,10 +81,3 @@ class ExactIndex(BoundedIndex):
                 state, scores_Bn, self.norms_N, facts_B2, first, self.items_ND, queries_BD,
                 skip.rows_E, skip.offsets, skip.allowed_N,
             )  # fmt: skip
-
-    def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        return {"norms": self.norms_N}
-
-    @classmethod
-    def from_tensors(cls, items_ND: npt.NDArray[np.float32], tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
-        return cls(items_ND, tensors["norms"])

@@ -25,6 +25,7 @@ __all__ = [
     "merge",
     "new_state",
     "offer",
+    "offer_row",
     "row_norms",
     "row_norms_reference",
     "topk_reference",
@@ -37,7 +38,8 @@ class State(NamedTuple):
     """What can still be among the best k, for S scans of B queries (S > 1 when threads scan disjoint rows).
 
     heaps_SBK: the k largest lower bounds, a min-heap, -inf where there are none yet. rows_SBC, uppers_SBC: kept rows
-    and their upper bounds; the first counts_SB of them are in use. rescored_SB: rows scored in full so far.
+    and their upper bounds; the first counts_SB of them are in use. rescored_SB: rows scored in full so far. refined_SB:
+    rows of which a scan of several planes has read more than the first.
     """
 
     heaps_SBK: npt.NDArray[np.float64]
@@ -45,6 +47,7 @@ class State(NamedTuple):
     uppers_SBC: npt.NDArray[np.float64]
     counts_SB: npt.NDArray[np.int64]
     rescored_SB: npt.NDArray[np.int64]
+    refined_SB: npt.NDArray[np.int64]
 
 
 def new_state(scans: int, batch: int, k: int) -> State:
@@ -54,6 +57,7 @@ def new_state(scans: int, batch: int, k: int) -> State:
         np.full((scans, batch, k), -np.inf),
         np.empty((scans, batch, room), np.int32),
         np.empty((scans, batch, room), np.float64),
+        np.zeros((scans, batch), np.int64),
         np.zeros((scans, batch), np.int64),
         np.zeros((scans, batch), np.int64),
     )
@@ -148,6 +152,33 @@ def _make_room(items_ND: Any, query_D: Any, heap_K: Any, rows_C: Any, uppers_C: 
 
 
 @jit
+def offer_row(
+    state: Any,
+    scan: Any,
+    query: Any,
+    row: Any,
+    lower: Any,
+    upper: Any,
+    items_ND: Any,
+    query_D: Any,
+    exclude_E: Any,
+) -> None:
+    """Offer one allowed row whose upper bound reaches the k-th lower bound; exclude_E: rising rows to leave out."""
+    if _contains(exclude_E, row):
+        return
+    heap_K, rows_C, uppers_C = state.heaps_SBK[scan, query], state.rows_SBC[scan, query], state.uppers_SBC[scan, query]
+    count = state.counts_SB[scan, query]
+    if count == len(rows_C):
+        count, rescored = _make_room(items_ND, query_D, heap_K, rows_C, uppers_C, count)
+        state.rescored_SB[scan, query] += rescored
+    rows_C[count] = row
+    uppers_C[count] = upper
+    state.counts_SB[scan, query] = count + 1
+    if lower > heap_K[0]:
+        _replace_least(heap_K, lower)
+
+
+@jit
 def offer(
     state: Any,
     scan: Any,
@@ -164,8 +195,7 @@ def offer(
 
     exclude_E: rising rows that may not be answered. allowed_N: (N,) or (0,) for no restriction.
     """
-    heap_K, rows_C, uppers_C = state.heaps_SBK[scan, query], state.rows_SBC[scan, query], state.uppers_SBC[scan, query]
-    count = state.counts_SB[scan, query]
+    heap_K = state.heaps_SBK[scan, query]
     size = len(uppers_n)
     for start in range(0, size, _CHUNK):
         stop = min(start + _CHUNK, size)
@@ -177,17 +207,8 @@ def offer(
             continue
         for i in range(start, stop):
             row = first + i
-            if uppers_n[i] < heap_K[0] or (len(allowed_N) > 0 and not allowed_N[row]) or _contains(exclude_E, row):
-                continue
-            if count == len(rows_C):
-                count, rescored = _make_room(items_ND, query_D, heap_K, rows_C, uppers_C, count)
-                state.rescored_SB[scan, query] += rescored
-            rows_C[count] = row
-            uppers_C[count] = uppers_n[i]
-            count += 1
-            if lowers_n[i] > heap_K[0]:
-                _replace_least(heap_K, lowers_n[i])
-    state.counts_SB[scan, query] = count
+            if uppers_n[i] >= heap_K[0] and (len(allowed_N) == 0 or allowed_N[row]):
+                offer_row(state, scan, query, row, lowers_n[i], uppers_n[i], items_ND, query_D, exclude_E)
 
 
 @jit
@@ -209,6 +230,7 @@ def merge(state: Any, query: Any, items_ND: Any, query_D: Any) -> None:
             uppers_C[count] = state.uppers_SBC[scan, query, i]
             count += 1
         state.rescored_SB[0, query] += state.rescored_SB[scan, query]
+        state.refined_SB[0, query] += state.refined_SB[scan, query]
     state.counts_SB[0, query] = count
 
 
