@@ -229,3 +229,10 @@ def test_calibration_asks_users_that_tune() -> None:
     known = data.train()
     tuning = {tuple(known[user]) for user in np.flatnonzero(~data.certify)}
     assert all(tuple(row) in tuning for row in taken)
+
+
+def test_layers_of_another_kind_are_not_taken_for_matrices() -> None:
+    sparse, record = STEPS["sparsify"](pattern="2:4").apply(transformer(), work())
+    assert record.applied
+    same, record = STEPS["int8-dense"]().apply(sparse, work())
+    assert same is sparse and record.said == "small has no dense layers in float32"

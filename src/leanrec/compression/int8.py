@@ -77,6 +77,7 @@ def _dense_layers(tensors: Mapping[str, npt.NDArray[Any]]) -> list[str]:
         and array.ndim == 2
         and array.dtype == np.float32
         and name.removesuffix("weight") + "bias" in tensors
+        and name.removesuffix("weight") + "kind" not in tensors
     ]
 
 
