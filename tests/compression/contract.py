@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from leanrec.compression.base import Step, make_step
 from leanrec.compression.encoder import plain_tensors, with_tensors
 from leanrec.compression.quality import judge
 from leanrec.runtime.recommender import Recommender
-from tests.compression.toys import popular, transformer, work, world
+from tests.compression.toys import hybrid, popular, transformer, work, world
 
 
 def encoded(model: Recommender) -> npt.NDArray[np.float32]:
@@ -90,8 +91,9 @@ class StepContract:
         plain = with_tensors(after, plain_tensors(after.source.engine.tensors()))  # type: ignore[attr-defined]
         np.testing.assert_allclose(encoded(after), encoded(plain), atol=self.error)
 
-    def test_what_has_no_encoder_is_left_alone(self) -> None:
-        model = popular()
+    @pytest.mark.parametrize("make", [popular, hybrid])
+    def test_what_has_no_encoder_is_left_alone(self, make: Callable[[], Recommender]) -> None:
+        model = make()
         same, record = self.step().apply(model, work())
         assert record.applied is not self.encoders and (same is model) is self.encoders
-        assert not self.encoders or "popular" in record.said
+        assert not self.encoders or model.source.name in record.said

@@ -15,8 +15,10 @@ from leanrec.data.prepare import prepare
 from leanrec.index.exact import ExactIndex
 from leanrec.models.popular import popular_fallback
 from leanrec.runtime.engines.transformer import TransformerEngine, TransformerShape
+from leanrec.runtime.merging.fixed import ReciprocalRank
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
+from leanrec.runtime.sources.hybrid import HybridSource
 
 DIM, HEADS, LAYERS, HIDDEN, LENGTH = 16, 4, 3, 24, 8
 
@@ -72,3 +74,10 @@ def popular() -> Recommender:
     """One without an encoder."""
     data = world()
     return Recommender(popular_fallback(data), data.items, repeats=True)
+
+
+def hybrid() -> Recommender:
+    """The small one and popularity as one."""
+    parts = (transformer().source, popular().source)
+    source = HybridSource("hybrid", parts, ReciprocalRank(np.ones(2)), depth=10, repeats=True, rerankers=())
+    return Recommender(source, world().items, repeats=True)
