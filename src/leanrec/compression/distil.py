@@ -32,7 +32,9 @@ class DistilConfig(StepConfig, frozen=True, kw_only=True):
     model: str = "sasrec"
     """Any sequence model that predicts what comes next: `sasrec`, `esasrec`, `gsasrec`, `gru4rec`, `caser`, `hstu`."""
     settings: dict[str, Any] = msgspec.field(default_factory=dict)
-    """The student's, as for training it: dim, layers, ..."""
+    """The student's, as for training it: layers, dropout, ..."""
+    dim: int | None = None
+    """Width of the student, where `settings` do not say it."""
     teachers: tuple[str, ...] = ()
     """Paths of bundles that teach too, beside the recommender itself; their shares are averaged."""
     top: int = 20
@@ -45,7 +47,7 @@ class DistilConfig(StepConfig, frozen=True, kw_only=True):
     """Training events that teachers are asked about, drawn by the seed."""
 
     space: ClassVar[Mapping[str, Dimension]] = {
-        "model": Choice(("sasrec", "gru4rec", "caser")), "share": Range(0.2, 0.9),
+        "model": Choice(("sasrec", "gru4rec", "caser")), "dim": Choice((16, 32, 64)), "share": Range(0.2, 0.9),
         "temperature": Range(0.5, 4.0, log=True),
     }  # fmt: skip
 
@@ -106,7 +108,8 @@ class Distil(Step[DistilConfig]):
             raise ConfigError(
                 f"distil: {config.model} does not predict what comes next: sasrec, gru4rec, caser, ... do"
             )
-        return kind(**config.settings)
+        width = {} if config.dim is None else {"dim": config.dim}
+        return kind(**{**width, **config.settings})
 
 
 def labels_of(teachers: Sequence[Recommender], train: Jagged, config: DistilConfig, seed: int) -> SoftLabels:

@@ -51,7 +51,7 @@ class PruneConfig(StepConfig, frozen=True, kw_only=True):
 
     space: ClassVar[Mapping[str, Dimension]] = {
         "layers": Choice((0.5, 1.0)), "heads": Choice((0.5, 1.0)), "channels": Range(0.25, 1.0),
-        "score": Choice(("output", "magnitude")),
+        "score": Choice(("output", "magnitude")), "epochs": Choice((0, 3)),
     }  # fmt: skip
 
 

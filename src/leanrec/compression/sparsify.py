@@ -47,6 +47,7 @@ class SparsifyConfig(StepConfig, frozen=True, kw_only=True):
 
     space: ClassVar[Mapping[str, Dimension]] = {
         "sparsity": Range(0.3, 0.95), "pattern": Choice(("free", "2:4", "block")), "pays": Choice(("time", "bytes")),
+        "epochs": Choice((0, 4)),
     }  # fmt: skip
 
 
