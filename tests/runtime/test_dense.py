@@ -23,7 +23,7 @@ from leanrec.kernels.decode import (
 )
 from leanrec.kernels.dense import dense_int8_static, dense_int8_static_reference, quantize_weight
 from leanrec.kernels.sparse import dense_blocks, dense_blocks_reference, dense_csr, dense_csr_reference
-from leanrec.runtime.dense import Inputs, make_dense
+from leanrec.runtime.dense import DENSE, Inputs, make_dense, stored
 from leanrec.runtime.dense.base import range_of
 from leanrec.runtime.dense.int8 import Int8Static
 from leanrec.runtime.dense.plain import LowRank, Observed
@@ -88,6 +88,17 @@ class TestSparseBlock(DenseContract):
         "columns": lambda columns: columns + np.int32(3),
         "offsets": lambda offsets: offsets[::-1].copy(),
     }
+
+
+@pytest.mark.parametrize("kind", ["int8-weight", "int4-weight", "bfloat16", "sparse-2:4"])
+def test_large_matrices_are_decoded_by_panels(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "_KEPT", 0)
+    monkeypatch.setattr(stored, "_PANEL", 100)
+    arrays = plain(37, 24)
+    layer = DENSE[kind].encode(arrays["a.weight"], arrays["a.bias"])
+    x_TD = np.random.default_rng(6).standard_normal((9, 24)).astype(np.float32)
+    np.testing.assert_allclose(layer(x_TD), x_TD @ layer.weight().T + layer.bias, rtol=1e-4, atol=1e-5)
+    assert "_decoded" not in vars(layer)
 
 
 @settings(max_examples=30, deadline=None)

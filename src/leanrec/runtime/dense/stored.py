@@ -1,12 +1,14 @@
-"""Dense layers whose weights are stored in few bits and multiplied in float32, a decoded panel at a time.
+"""Dense layers whose weights are stored in few bits and multiplied in float32.
 
-Decoding costs a pass over the weights, so a product of many rows takes hardly longer than in float32 and one of a few
-rows longer; what it buys are bytes, on disk and in memory.
+A small matrix is decoded when it is first used and kept, so that it is as fast as in float32 and smaller on disk
+alone. A large one is decoded at every call, a panel at a time, and is smaller in memory too: a product of many rows
+hardly takes longer for that, one of a few rows does.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import cached_property
 from typing import Self, final
 
 import numpy as np
@@ -21,6 +23,8 @@ __all__ = ["BFloat16", "Int4Weight", "Int8Weight", "Sparse2of4", "Stored"]
 
 _PANEL = 1 << 16
 """Values decoded at a time: 256 KB, which stay in the second-level cache."""
+_KEPT = 1 << 18
+"""Values of a matrix, 1 MB, up to which it is decoded once."""
 _SHRINK = np.linspace(1.0, 0.6, 17, dtype=np.float32)
 
 
@@ -34,6 +38,10 @@ class Stored(DenseLayer):
     @final
     def __call__(self, x_TD: F32) -> F32:
         outputs, dim = self.size
+        if outputs * dim <= _KEPT:
+            whole_TO: F32 = x_TD @ self._decoded.T
+            whole_TO += self.bias
+            return whole_TO
         out_TO = np.empty((len(x_TD), outputs), np.float32)
         rows = min(outputs, max(1, _PANEL // dim))
         panel_PD = np.empty((rows, dim), np.float32)
@@ -43,6 +51,10 @@ class Stored(DenseLayer):
             np.matmul(x_TD, panel_PD[: high - low].T, out=out_TO[:, low:high])
         out_TO += self.bias
         return out_TO
+
+    @cached_property
+    def _decoded(self) -> F32:
+        return self.weight()
 
     @final
     def weight(self) -> F32:
