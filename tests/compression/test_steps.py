@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from leanrec.compression import STEPS, quantise
 from leanrec.compression.agreement import Agreement
 from leanrec.compression.base import make_step
-from leanrec.compression.encoder import calibration, dense_layers, observe, with_layers
+from leanrec.compression.encoder import calibration, dense_layers, in_rows, observe, with_layers
 from leanrec.compression.masks import mask_of
 from leanrec.compression.prune import refit
 from leanrec.compression.sensitivity import groups
@@ -149,7 +149,7 @@ def test_the_table_of_sensitivity() -> None:
     judge = Agreement(before, work(), "overlap@10", 40)
     one = next(row for row in table if row["layer"] == "blocks.0.up" and row["precision"] == "int4-weight")
     layer = layers["blocks.0.up"]
-    seen = observe(before, layers, calibration(work(), 512))
+    seen = observe(before, layers, calibration(before, work(), 512))
     alone = with_layers(
         before, {"blocks.0.up": DENSE["int4-weight"].encode(layer.weight(), layer.bias, seen["blocks.0.up"])}
     )
@@ -224,7 +224,7 @@ def test_settings_that_cannot_be(entry: dict[str, Any], said: str) -> None:
 
 def test_calibration_asks_users_that_tune() -> None:
     data = world()
-    taken = calibration(work(), 20)
+    taken = calibration(transformer(), work(), 20)
     assert len(taken) == 20
     known = data.train()
     tuning = {tuple(known[user]) for user in np.flatnonzero(~data.certify)}
@@ -236,3 +236,22 @@ def test_layers_of_another_kind_are_not_taken_for_matrices() -> None:
     assert record.applied
     same, record = STEPS["int8-dense"]().apply(sparse, work())
     assert same is sparse and record.said == "small has no dense layers in float32"
+
+
+def test_a_model_with_other_rows_is_asked_in_its_own() -> None:
+    from leanrec.core.ids import Vocabulary
+    from leanrec.runtime.recommender import Recommender
+
+    before, data = transformer(), world()
+    turned = Vocabulary(data.items.ids()[::-1][:-5] + list(range(1000, 1005)))
+    other = Recommender(before.source, turned, repeats=True)
+    mapped = in_rows(other, data, data.train())
+    at = 17
+    kept = [item for item in data.items.ids(data.train()[at]) if item in set(turned.ids())]
+    assert turned.ids(mapped[at]) == kept
+    assert Agreement(other, work(), "ndcg@10", 50).loss(other) == 0
+    assert STEPS["quantise"](pays="bytes").apply(other, work())[1].applied
+    from leanrec.core.errors import InputError
+
+    with pytest.raises(InputError, match="tune it on what it was trained on"):
+        STEPS["quantise-aware"]().apply(other, work())

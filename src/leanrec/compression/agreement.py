@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leanrec.compression.base import Work
+from leanrec.compression.encoder import in_rows
 from leanrec.core.errors import ConfigError, InputError
 from leanrec.core.jagged import Jagged
 from leanrec.evaluation.metrics import Metric, parse_metric, per_user
@@ -30,15 +31,16 @@ class Agreement:
             if not depth.isdecimal() or not int(depth):
                 raise ConfigError(f"metric {metric!r} does not say the length of the list: write overlap@10")
             self.k = int(depth)
-            known = work.data.known("valid")
+            known = in_rows(original, work.data, work.data.known("valid"))
             rows = np.flatnonzero((known.lengths > 0) & ~work.data.certify)
             self.histories, self.targets = known.take(self._drawn(rows, users, work.seed)), Jagged.empty(0)
         else:
             self.metric = parse_metric(metric)
             self.k = self.metric.k
             cases = work.data.cases("valid", "tune")
-            at = self._drawn(np.flatnonzero(cases.histories.lengths), users, work.seed)
-            self.histories, self.targets = cases.histories.take(at), cases.targets.take(at)
+            histories, targets = (in_rows(original, work.data, part) for part in (cases.histories, cases.targets))
+            at = self._drawn(np.flatnonzero((histories.lengths > 0) & (targets.lengths > 0)), users, work.seed)
+            self.histories, self.targets = histories.take(at), targets.take(at)
         if not len(self.histories):
             raise InputError(f"{work.data.name} has no users that tune to judge {metric} on: prepare it with some")
         self._original = self._asked(original)

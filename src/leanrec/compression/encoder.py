@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from leanrec.compression.base import Work, with_source
 from leanrec.core.jagged import Jagged
+from leanrec.data.dataset import Dataset
 from leanrec.kernels.blas import blas_threads
 from leanrec.runtime.dense import DENSE, DenseLayer, Inputs, dense_names, make_dense, put_dense
 from leanrec.runtime.dense.plain import Observed
@@ -19,8 +20,8 @@ from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
 
 __all__ = [
-    "calibration", "dense_layers", "encoder_bytes", "observe", "plain_tensors", "time_layers", "usual_length",
-    "with_layers", "with_tensors",
+    "calibration", "dense_layers", "encoder_bytes", "in_rows", "observe", "plain_tensors", "time_layers",
+    "usual_length", "with_layers", "with_tensors",
 ]  # fmt: skip
 
 Tensors = Mapping[str, npt.NDArray[Any]]
@@ -75,9 +76,17 @@ def encoder_bytes(model: Recommender) -> int:
     return sum(array.nbytes for array in model.source.engine.tensors().values())
 
 
-def calibration(work: Work, count: int) -> Jagged:
+def in_rows(model: Recommender, data: Dataset, items: Jagged) -> Jagged:
+    """Rows of the data set's items as rows of the model's, without those that it does not know."""
+    if model.items == data.items:
+        return items
+    rows = Jagged(model.items.rows(data.items.ids())[items.values], items.offsets)
+    return rows.where(rows.values >= 0)
+
+
+def calibration(model: Recommender, work: Work, count: int) -> Jagged:
     """Training histories of at most `count` users that tune, the same ones for one seed; none of them is empty."""
-    known = work.data.train()
+    known = in_rows(model, work.data, work.data.train())
     users = np.flatnonzero((known.lengths > 0) & ~work.data.certify)
     chosen = np.random.default_rng(work.seed).permutation(users)[:count]
     return known.take(np.sort(chosen))

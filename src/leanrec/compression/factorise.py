@@ -57,7 +57,7 @@ class Factorise(Step[FactoriseConfig]):
         if remembered(model, self.name) is not None:
             said = f"{model.source.name} is factorised already"
             return model, StepRecord(step=self.name, applied=False, said=said)
-        inputs = observe(model, layers, calibration(work, config.calibrate)) if config.whiten else {}
+        inputs = observe(model, layers, calibration(model, work, config.calibrate)) if config.whiten else {}
         ranks = self._ranks(layers, inputs)
         thin = {
             name: rank for name, rank in ranks.items() if rank * sum(layers[name].size) < np.prod(layers[name].size)

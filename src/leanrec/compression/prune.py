@@ -78,7 +78,7 @@ class Prune(Step[PruneConfig]):
         if any(layer.kind != "float32" for layer in dense_layers(model, kinds=None).values()):
             said = f"the layers of {source.name} are coded already: prune before that"
             return model, StepRecord(step=self.name, applied=False, said=said)
-        before, histories = encoder_bytes(model), calibration(work, config.calibrate)
+        before, histories = encoder_bytes(model), calibration(model, work, config.calibrate)
         lean, gone = _without_layers(model, work, config.layers)
         scores = _movement(lean, work) if config.score == "movement" else None
         tensors, counts = shrink(lean, histories, config.heads, config.channels, config.score, scores)

@@ -61,7 +61,7 @@ class Quantise(Step[QuantiseConfig]):
         layers = dense_layers(model, config.layers)
         if not layers:
             return model, none_left(self.name, model)
-        inputs = observe(model, layers, calibration(work, config.calibrate)) if config.calibrate else {}
+        inputs = observe(model, layers, calibration(model, work, config.calibrate)) if config.calibrate else {}
         kind = DENSE[config.precision]
         coded = {name: kind.encode(layer.weight(), layer.bias, inputs.get(name)) for name, layer in layers.items()}
         return paid(self.name, model, layers, coded, work, config.pays)
@@ -103,7 +103,7 @@ class MixedPrecision(Step[MixedConfig]):
         if remembered(model, self.name) is not None:
             said = f"the layers of {model.source.name} have their precisions already"
             return model, StepRecord(step=self.name, applied=False, said=said)
-        inputs = observe(model, layers, calibration(work, config.calibrate)) if config.calibrate else {}
+        inputs = observe(model, layers, calibration(model, work, config.calibrate)) if config.calibrate else {}
         judge = Agreement(model, work, config.metric, config.users)
         coded: dict[str, dict[str, DenseLayer]] = {
             name: {kind: DENSE[kind].encode(layer.weight(), layer.bias, inputs.get(name)) for kind in config.precisions}

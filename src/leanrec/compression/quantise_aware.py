@@ -51,7 +51,7 @@ class QuantiseAware(Step[QuantiseAwareConfig]):
         layers = dense_layers(model, config.layers)
         if not layers or not trainable(model):
             return model, none_left(self.name, model, "dense layers in float32 of a network that can be tuned")
-        histories = calibration(work, max(1, config.calibrate))
+        histories = calibration(model, work, max(1, config.calibrate))
         inputs = observe(model, layers, histories)
         limits = {name: inputs[name].limit(127) for name in layers}
         kind = DENSE[config.precision]

@@ -67,7 +67,7 @@ class Sparsify(Step[SparsifyConfig]):
         layers = dense_layers(model, config.layers)
         if not layers:
             return model, none_left(self.name, model)
-        inputs = observe(model, layers, calibration(work, config.calibrate)) if config.calibrate else {}
+        inputs = observe(model, layers, calibration(model, work, config.calibrate)) if config.calibrate else {}
         facts: dict[str, Any] = {}
         tuned = model
         if config.epochs:

@@ -49,6 +49,8 @@ class Tuning:
     ) -> None:  # fmt: skip
         source = model.source
         assert isinstance(source, EmbeddingSource)
+        if model.items != work.data.items:
+            raise InputError(f"{work.data.name} has other items than {source.name}: tune it on what it was trained on")
         torch.manual_seed(work.seed)
         sequential, config, self.net = network_of(model, work.data)
         assert config.max_length is not None and config.horizon is not None
