@@ -14,7 +14,7 @@ from leanrec.compression.agreement import Agreement
 from leanrec.compression.base import make_step
 from leanrec.compression.encoder import calibration, dense_layers, in_rows, observe, with_layers
 from leanrec.compression.masks import mask_of
-from leanrec.compression.prune import refit
+from leanrec.compression.prune import refit, refit_rows
 from leanrec.compression.sensitivity import groups
 from leanrec.core.errors import ConfigError
 from leanrec.runtime.dense import DENSE, Inputs
@@ -120,6 +120,22 @@ def test_what_stays_takes_over_from_what_goes() -> None:
     less = refit(weight, kept, inputs)
     best = np.linalg.lstsq(x_TD[:, kept], x_TD @ weight.T, rcond=None)[0].T
     np.testing.assert_allclose(less, best, rtol=0.02, atol=0.02)
+
+
+def test_rows_are_fitted_each_by_itself() -> None:
+    rng = np.random.default_rng(0)
+    x_TD = rng.standard_normal((300, 4)) @ rng.standard_normal((4, 10)) + 0.1 * rng.standard_normal((300, 10))
+    inputs = Inputs(x_TD.T @ x_TD / 300, np.zeros(1, np.int64))
+    weight = rng.standard_normal((5, 10)).astype(np.float32)
+    kept = mask_of(np.abs(weight).astype(np.float64), "free", 0.6)
+    kept[2] = False
+    fitted = refit_rows(weight, kept, inputs)
+    assert (fitted[~kept] == 0).all()
+    for row in range(5):
+        alone = refit(weight[row : row + 1], np.flatnonzero(kept[row]), inputs)
+        np.testing.assert_allclose(fitted[row, kept[row]], alone[0], rtol=1e-4, atol=1e-5)
+    cut, exact = np.where(kept, weight, 0), x_TD @ weight.T
+    assert ((x_TD @ fitted.T - exact) ** 2).sum() < ((x_TD @ cut.T - exact) ** 2).sum()
 
 
 def test_what_does_not_pay_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from leanrec.runtime.dense.base import Inputs
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
 
-__all__ = ["Prune", "channels_of", "heads_of", "shrink"]
+__all__ = ["Prune", "channels_of", "heads_of", "refit", "refit_rows", "shrink"]
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -193,12 +193,27 @@ def channels_of(gated: bool) -> Callable[[Any, int], Any]:
 
 def refit(weight_OD: F32, kept_K: npt.NDArray[np.int64], inputs: Inputs) -> F32:
     """(O, K) the weights of the inputs that stay which come nearest, in squares on what was seen, to all of them."""
-    square_DD = inputs.square_DD + _RIDGE * max(
-        float(np.trace(inputs.square_DD)) / len(inputs.square_DD), 1e-12
-    ) * np.eye(len(inputs.square_DD))
+    square_DD = _ridged(inputs)
     inside_KK, across_DK = square_DD[np.ix_(kept_K, kept_K)], square_DD[:, kept_K]
     weight_OK = np.linalg.solve(inside_KK, (weight_OD @ across_DK).T).T
     return np.ascontiguousarray(weight_OK.astype(np.float32))
+
+
+def refit_rows(weight_OD: F32, kept_OD: npt.NDArray[np.bool_], inputs: Inputs) -> F32:
+    """(O, D) `refit` of each output by itself, with the inputs that it keeps; zero elsewhere."""
+    square_DD = _ridged(inputs)
+    across_OD = weight_OD @ square_DD
+    fitted_OD = np.zeros_like(weight_OD)
+    for weight_D, across_D, kept_D in zip(fitted_OD, across_OD, kept_OD, strict=True):
+        at = np.flatnonzero(kept_D)
+        weight_D[at] = np.linalg.solve(square_DD[np.ix_(at, at)], across_D[at])
+    return fitted_OD
+
+
+def _ridged(inputs: Inputs) -> F64:
+    """The second moments of inputs, a little larger along the diagonal so that they can be solved for."""
+    dim = len(inputs.square_DD)
+    return inputs.square_DD + _RIDGE * max(float(np.trace(inputs.square_DD)) / dim, 1e-12) * np.eye(dim)
 
 
 def _worth(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from leanrec.compression.base import Step, StepConfig, StepRecord, Work
 from leanrec.compression.encoder import calibration, dense_layers, observe
 from leanrec.compression.masks import KINDS, Pattern, mask_of
+from leanrec.compression.prune import refit_rows
 from leanrec.compression.quantise import Pays, none_left, paid
 from leanrec.core.errors import ConfigError
 from leanrec.core.space import Choice, Dimension, Range
@@ -52,7 +53,11 @@ class SparsifyConfig(StepConfig, frozen=True, kw_only=True):
 
 
 class Sparsify(Step[SparsifyConfig]):
-    """Float32 layers whose names match become sparse ones of the kind that suits the pattern."""
+    """Float32 layers whose names match become sparse ones of the kind that suits the pattern.
+
+    Where nothing is learned afterwards, the weights that stay are fitted so that the outputs on calibration histories
+    change least.
+    """
 
     name = "sparsify"
     stage = "prune"
@@ -87,7 +92,10 @@ class Sparsify(Step[SparsifyConfig]):
         for name, layer in layers.items():
             worth_OD = _worth(layer.weight(), inputs.get(name) if config.score == "output" else None)
             kept_OD = mask_of(worth_OD, config.pattern, _share(config))
-            sparse[name] = kind.encode(np.where(kept_OD, layer.weight(), np.float32(0)), layer.bias, inputs.get(name))
+            weight_OD = np.where(kept_OD, layer.weight(), np.float32(0))
+            if name in inputs and not config.epochs:
+                weight_OD = refit_rows(layer.weight(), kept_OD, inputs[name])
+            sparse[name] = kind.encode(weight_OD, layer.bias, inputs.get(name))
         lean, record = paid(self.name, tuned, layers, sparse, work, config.pays)
         zeros = {name: float((layer.weight() == 0).mean()) for name, layer in sparse.items()}
         facts = {**facts, **record.facts, "zeros": zeros}
