@@ -150,7 +150,7 @@ def _budgets(case: Case, p99_ms: float, memory: int) -> list[Budget]:
     for _ in range(BUDGETS - 1):
         low, high = map(math.log, case.losses)
         loss = math.exp(rng.uniform(low, high))
-        latency, fits = p99_ms * math.exp(rng.uniform(math.log(0.6), math.log(3.0))), memory * rng.uniform(0.93, 1.2)
+        latency, fits = p99_ms * math.exp(rng.uniform(math.log(0.8), math.log(4.0))), memory * rng.uniform(0.98, 1.3)
         asked = rng.random(2) < 0.7
         found.append(
             Budget(
