@@ -79,7 +79,7 @@ def optimise(
     resume: bool = False,
     side: str | Path | None = None,
 ) -> Optimised:
-    """Search, and write the bundle to `out`; PromiseError (with `outcome`) where no plan keeps the budget.
+    """Search, and write the bundle to `out`; PromiseError where no plan keeps the budget.
 
     side: the folder of the search, by default `out`.search, or a temporary one. With `resume`, what the journal in it
     already knows is not found out again, so that a stopped search goes on where it stood; a search with another budget
@@ -134,6 +134,7 @@ def _open_folder(folder: Path, resume: bool) -> None:
     if folder.exists() and any(folder.iterdir()) and not journal.exists():
         raise InputError(f"{folder} exists and is not the folder of a search: choose another --out, or remove it")
     if journal.exists():
+        Journal(journal, {}).close()  # refuses while another search is at work in it
         say(f"replacing the search in {folder}")
         shutil.rmtree(folder)
 
