@@ -24,7 +24,7 @@ __all__ = ["LONG", "ROOT", "THREADS", "Result", "bench_data", "finish", "paired_
 
 ROOT = Path(__file__).resolve().parents[1]
 LONG = os.environ.get("LONG") == "1"
-THREADS = min(2, len(os.sched_getaffinity(0)))
+THREADS = min(int(os.environ.get("BENCH_THREADS", "2")), len(os.sched_getaffinity(0)))
 _HEADER = "| date | id | ratio | interval | gate | figures | commit | machine |\n|---|---|---|---|---|---|---|---|\n"
 
 

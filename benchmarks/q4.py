@@ -3,9 +3,10 @@
 Each user's events are split by order 80/10/10. One item in ten, drawn by lot, is held out: its events are taken from
 what is trained on and chosen by, so that it is as new as an item added tomorrow. `esasrec` (ids), `esasrec text=gate`
 (both) and `text-encoder` (texts, frozen; mean pooling without training; LoRA; whole) answer from the whole catalogue,
-with default settings, all trained for the same time; LONG=1 lets them train to the end. The table has Recall@10 on all
-items, on items with fewer than 5 training events, and on items without any. Popularity cannot tell one of those from
-another, so that the ratio ranks the unseen items alone, and popularity's recall there is the lot's, k / n.
+with default settings, all trained for the same processor time (what else the machine does is not held against them;
+a language model that learns has one epoch, which is longer); LONG=1 lets them train to the end. The table has Recall@10
+on all items, on items with fewer than 5 training events, and on items without any. Popularity cannot tell one of those
+from another, so that the ratio ranks the unseen items alone, and popularity's recall there is the lot's, k / n.
 
 ratio: Recall@10 of `text-encoder` (frozen) on items unseen in training over that of popularity, on the worst data set.
 Gate: on the items that ids know, the fused model loses at most 2 % of Recall@10 to ids alone (upper end of the 95 %
@@ -15,7 +16,11 @@ interval over users, on every data set); inconclusive where the interval holds b
 from __future__ import annotations
 
 import json
+import math
+import os
 import sys
+import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +37,11 @@ from leanrec.data.dataset import Dataset
 from leanrec.data.prepare import prepare
 from leanrec.evaluation.paired import compare
 from leanrec.models import MODELS
+from leanrec.runtime.recommender import Recommender
 
 DATA = ("online-retail", "ml-latest-small", "ml-100k")
 K, FEW, HELD_OUT, LOSS = 10, 5, 0.1, 0.02
-SECONDS = 70.0
+SECONDS = float(os.environ.get("Q4_SECONDS", "120"))
 TUNING: dict[str, Any] = {"batch_tokens": 256, "negatives": 64, "head_steps": 300}
 MODELS_OF: dict[str, tuple[str, dict[str, Any]]] = {
     "popular": ("popular", {}),
@@ -79,10 +85,10 @@ def run() -> Result:
     gate = next((kind for kind in ("failed", "inconclusive") if kind in gates), "ok")
     return Result(
         id="Q4", ratio=ratio, interval=interval, gate=gate,
-        headers=("data, model", "all", f"under {FEW}", "unseen", "among unseen", "s", "peak MiB", "weights that learn"),
+        headers=("data, model", "all", f"under {FEW}", "unseen", "among unseen", "CPU s", "MiB", "weights that learn"),
         rows=rows, notes=notes,
         figures=f"text over popularity on unseen items: {', '.join(f'{n} {r:.2f}' for r, _, n in ratios)}; "
-        f"worst {worst}; {'trained to the end' if LONG else f'{SECONDS:.0f} s a model'}",
+        f"worst {worst}; {'trained to the end' if LONG else f'{SECONDS:.0f} CPU s a model'}",
     )  # fmt: skip
 
 
@@ -92,7 +98,7 @@ def _wanted(name: str, model: str) -> bool:
 
 def _fitted(name: str, model: str) -> Found:
     """From the cache, or from a child; a cache made with other limits or settings is another file."""
-    key = f"{name}-{model}-{'long' if LONG else f'{SECONDS:.0f}s'}".replace(" ", "").replace(",", "-")
+    key = f"{name}-{model}-{'long' if LONG else f'{SECONDS:.0f}cpu'}".replace(" ", "").replace(",", "-")
     file = ROOT / ".cache" / "q4" / f"{key}.npz"
     if not file.exists():
         print(f"{name}: {model} ...", file=sys.stderr, flush=True)
@@ -188,7 +194,6 @@ def _here(name: str, model: str, out: str) -> None:
     import io
     import re
     import resource
-    import time
 
     import torch
 
@@ -202,19 +207,43 @@ def _here(name: str, model: str, out: str) -> None:
     if kind == "text-encoder" or "text" in settings:  # encoding is L1's matter, and no part of a time limit
         assert data.attributes is not None
         text_vectors(item_texts(data.attributes), TextOptions())
-    started, said = time.perf_counter(), io.StringIO()
+    started, said = time.process_time(), io.StringIO()
     with contextlib.redirect_stderr(_Both(said)):
-        fitted = MODELS[kind](**settings).fit(data, seed=1, time_limit=None if LONG else SECONDS)
+        fitted = _fit(MODELS[kind](**settings), data)
     share = re.search(r"weights learn \((.+?)\)", said.getvalue())
     facts = {
         "chance": min(1.0, K / int((np.bincount(data.train().values, minlength=len(data.items)) == 0).sum())),
-        "seconds": time.perf_counter() - started,
+        "seconds": time.process_time() - started,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
         "said": f"{share[1]} of the encoder" if share else "",
     }
     half = Path(out).with_suffix(".half.npz")
     np.savez(half, facts=json.dumps(facts), **_recalls(fitted, data))
     half.rename(out)
+
+
+class _EnoughError(Exception):
+    """The processor time of a model is spent."""
+
+
+def _fit(model: Any, data: Dataset) -> Any:
+    """Trained for SECONDS of processor time: the best epoch of those that ended within them, or else the first one."""
+    until = time.process_time() + (math.inf if LONG else SECONDS)
+    epochs = 0
+
+    def watch(epoch: int, score: float) -> None:
+        nonlocal epochs
+        epochs += 1
+        if epochs > 1 and time.process_time() > until:
+            raise _EnoughError
+
+    tuned = model.name == "text-encoder" and model.config.finetune != "frozen"
+    with tempfile.TemporaryDirectory() as folder:
+        limit = SECONDS if tuned and not LONG else None
+        try:
+            return model.fit(data, seed=1, run=Path(folder), on_score=watch, time_limit=limit, track=())
+        except _EnoughError:
+            return Recommender.load(Path(folder) / "bundle")
 
 
 class _Both:
