@@ -21,8 +21,8 @@ from leanrec.core.errors import LeanrecError
 __all__ = ["VERBS", "main", "run"]
 
 VERBS = (
-    "quickstart", "prepare", "train", "tune", "evaluate", "recommend", "compress", "verify", "bench", "export", "serve",
-    "audit", "report", "import", "models", "doctor",
+    "quickstart", "prepare", "train", "tune", "evaluate", "recommend", "add-items", "compress", "verify", "bench",
+    "export", "serve", "audit", "report", "import", "models", "doctor",
 )  # fmt: skip
 
 _WRONG_PATH = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
@@ -37,8 +37,8 @@ app = App(
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )
-_ELSEWHERE = {"import": "importing:import_"}
-"""Where a verb lives that Python has another use for."""
+_ELSEWHERE = {"add-items": "add_items:add_items", "import": "importing:import_"}
+"""Where a verb lives whose name Python cannot give to a module."""
 for _number, _verb in enumerate(VERBS):
     app.command(f"leanrec.cli.{_ELSEWHERE.get(_verb, f'{_verb}:{_verb}')}", name=_verb, sort_key=_number)
 

@@ -11,7 +11,7 @@ from leanrec.core.ids import Vocabulary
 from leanrec.data.readers import DEFAULT_COLUMNS, absent, open_events, read_table
 from leanrec.data.report import Report
 
-__all__ = ["align"]
+__all__ = ["align", "rows_of_new"]
 
 _LISTS = ("categories", "genres", "tags")
 
@@ -31,10 +31,7 @@ def align(table: Any, ids: Vocabulary, role: str, column: str, report: Report) -
         return None
     rows = len(frame)
     key = pl.Series(id_name, ids.ids(), dtype=pl.Int64 if ids.numeric else pl.String)
-    given = frame[id_name]
-    if given.dtype.is_float() and ids.numeric:
-        given = given.set((given != given.floor()).fill_null(False), None).fill_nan(None)
-    frame = frame.with_columns(given.cast(key.dtype, strict=False)).drop_nulls(id_name)
+    frame = _as_ids(frame, id_name, key.dtype)
     distinct = frame.unique(id_name, keep="first", maintain_order=True)
     if len(distinct) < len(frame):
         report.notes.append(f"{where}: {len(frame) - len(distinct):,} rows repeat an id, the first of each counts")
@@ -47,6 +44,30 @@ def align(table: Any, ids: Vocabulary, role: str, column: str, report: Report) -
             f"{where}: {unknown:,} of {len(key):,} {role}s have no row there, their attributes are empty"
         )
     return _with_lists(aligned).select(id_name, pl.exclude(id_name))
+
+
+def rows_of_new(table: Any, known: Vocabulary, column: str) -> tuple[pl.DataFrame, int]:
+    """Rows of the items that `known` lacks, one each, first column `item_id`; and how many rows it has already.
+
+    InputError for a table without ids, or with ids of another type than those known.
+    """
+    frame, where = _with_ids(table, "item", column)
+    whole = _as_ids(frame, "item_id", pl.Int64 if known.numeric else pl.String)
+    if len(frame) and not len(whole):
+        raise InputError(
+            f"{where}: its item ids are not {'whole numbers' if known.numeric else 'text'} as the bundle's"
+        )
+    distinct = whole.unique("item_id", keep="first", maintain_order=True)
+    fresh = distinct.filter(known.rows(distinct["item_id"].to_list()) < 0)
+    return _with_lists(fresh).select("item_id", pl.exclude("item_id")), len(distinct) - len(fresh)
+
+
+def _as_ids(frame: pl.DataFrame, id_name: str, dtype: Any) -> pl.DataFrame:
+    """The rows whose id can be of that type, with ids of that type."""
+    given = frame[id_name]
+    if given.dtype.is_float() and dtype == pl.Int64:
+        given = given.set((given != given.floor()).fill_null(False), None).fill_nan(None)
+    return frame.with_columns(given.cast(dtype, strict=False)).drop_nulls(id_name)
 
 
 def _with_ids(table: Any, role: str, column: str) -> tuple[pl.DataFrame, str]:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from leanrec.core.config import Config, build, to_dict
-from leanrec.core.errors import ConfigError
+from leanrec.core.errors import ConfigError, InputError
 from leanrec.data.dataset import Dataset
 from leanrec.events.memory import MemoryHistory, joined_histories
 from leanrec.runtime.recommender import Recommender
 
 if TYPE_CHECKING:
+    from leanrec.models.additions import Additions
     from leanrec.training.soft import SoftLabels
 
 __all__ = ["FitOptions", "Model"]
@@ -94,6 +95,19 @@ class Model(ABC, Generic[C]):
         updated = self.update(recommender, data, FitOptions(**options))
         updated.histories = joined_histories(recommender.histories, data.users, data.items, data.known("test"))
         return updated
+
+    def add_items(self, recommender: Recommender, added: Additions) -> Recommender:
+        """The recommender with more items at the end of its numbering, each with a vector made of its attributes.
+
+        Nothing is trained: the old items' vectors stay bit for bit, except where they are shares of the whole catalogue
+        (`content`). InputError from models that know an item only by who had it.
+        """
+        del added
+        raise InputError(
+            f"{recommender.card.get('model')} knows items by who had them, and nobody had a new one yet: train again "
+            "with its first events, or use a model that reads attributes (content, text-encoder, two-tower, esasrec "
+            "with text=gate or align)"
+        )
 
     def update(self, recommender: Recommender, data: Dataset, options: FitOptions) -> Recommender:
         """What `partial_fit` does; histories are seen to by the caller.

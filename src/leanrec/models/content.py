@@ -18,6 +18,7 @@ from leanrec.core.ids import Vocabulary
 from leanrec.core.registry import nearest
 from leanrec.core.space import Dimension, Range
 from leanrec.data.dataset import Dataset
+from leanrec.models.additions import Additions, with_items
 from leanrec.models.assembly import assemble
 from leanrec.models.attribute_vectors import Block, blocks_of, combined
 from leanrec.models.base import FitOptions, Model
@@ -77,6 +78,12 @@ class Content(Model[ContentConfig]):
         assert attributes is not None
         source = self._source(self._blocks(attributes.frame, data.name), card["columns"], card["half_life"])
         return grow(recommender, source, growth, data)
+
+    def add_items(self, recommender: Recommender, added: Additions) -> Recommender:
+        """Exactly the vectors of old and new items together: how rare a word is counts in all of them."""
+        card = recommender.card["config"]
+        source = self._source(self._blocks(added.attributes, "the bundle"), card["columns"], card["half_life"])
+        return with_items(recommender, source, added)
 
     def _blocks(self, attributes: pl.DataFrame | None, name: str) -> list[Block]:
         blocks = [] if attributes is None else blocks_of(attributes)

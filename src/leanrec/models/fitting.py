@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from contextlib import closing
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,7 +27,8 @@ from leanrec.models.popular import popular_fallback
 from leanrec.nn.compiling import compile_network
 from leanrec.nn.tables import make_table
 from leanrec.nn.tables.base import Table
-from leanrec.nn.text import Catalogue, ItemText, make_item_text
+from leanrec.nn.text import Catalogue, ItemText, TextOptions, make_item_text
+from leanrec.runtime.newcomers import Newcomers
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
 from leanrec.training.augment import ContrastiveOptions
@@ -198,8 +200,9 @@ class Fitting:
 
     def recommender(self, task: NextItem, progress: Progress) -> Recommender:
         """The task as it stands, ready to answer; its arrays are views of the task's."""
-        items_ND = task.items()
-        engine = self.model.engine(self.config, task.weights(), items_ND)
+        items_ND, weights = task.items(), task.weights()
+        net = {name: array for name, array in weights.items() if not name.startswith("texts.")}
+        engine = self.model.engine(self.config, net, items_ND)
         return Recommender(
             EmbeddingSource(self.name, engine, ExactIndex.build(items_ND)),
             self.data.items,
@@ -213,4 +216,21 @@ class Fitting:
                 "refit": progress.stage == "refit",
             },
             lineage={"dataset": self.data.fingerprint, "name": self.data.name},
+            newcomers=self._newcomers(task, weights),
         )  # fmt: skip
+
+    def _newcomers(self, task: NextItem, weights: dict[str, Any]) -> Newcomers | None:
+        """What makes vectors of items without events from texts; a language model that learnt is not kept for that."""
+        if self.config.text in ("none", "tuned"):
+            return None
+        start = "texts.projection."
+        kept = {name.removeprefix(start): array for name, array in weights.items() if name.startswith(start)}
+        return Newcomers({**self._of_texts, "unit": task.objective.cosine}, kept)
+
+    @cached_property
+    def _of_texts(self) -> dict[str, Any]:
+        """The language model of the texts with its fingerprint, whose files are read once."""
+        from leanrec.nn.text.newcomers import text_facts
+
+        asked = {key: value for key, value in self.config.text_options.items() if key in TextOptions.__struct_fields__}
+        return text_facts(build(TextOptions, asked))

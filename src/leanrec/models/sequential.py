@@ -16,6 +16,8 @@ from leanrec.core.console import say
 from leanrec.core.errors import ConfigError, InputError
 from leanrec.core.space import Choice, Dimension, Range
 from leanrec.data.dataset import Dataset
+from leanrec.features.texts import item_texts
+from leanrec.models.additions import Additions, grown_source, kept_newcomers, with_items
 from leanrec.models.base import FitOptions, Model
 from leanrec.models.fitting import DEFAULTS_VERSION, Fitting
 from leanrec.models.memory import memory_need
@@ -160,6 +162,17 @@ class SequenceModel(Model[C]):
     def memory(self, data: Dataset) -> MemoryNeed:
         """What training on this data into a run folder needs, beside what the process holds already."""
         return memory_need(self, self.resolve(data), data, saved=True)
+
+    def add_items(self, recommender: Recommender, added: Additions) -> Recommender:
+        """With texts in item vectors (`text=gate`, `align`, `alone`) new items are texts, as all without events are."""
+        text = recommender.card["config"]["text"]
+        if text == "none":
+            return super().add_items(recommender, added)
+        kept = kept_newcomers(recommender, " once the language model has learned too" if text == "tuned" else "")
+        from leanrec.nn.text.newcomers import projected
+
+        fresh_MD = projected(item_texts(added.fresh, kept.config["template"]), kept.config, kept.tensors)
+        return with_items(recommender, grown_source(recommender.source, fresh_MD), added)
 
     def fit_with(self, data: Dataset, options: FitOptions) -> Recommender:
         config = self.resolve(data)

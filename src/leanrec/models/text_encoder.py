@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from leanrec.core.config import to_dict
 from leanrec.core.console import say
@@ -17,6 +18,7 @@ from leanrec.core.space import Choice, Dimension
 from leanrec.data.dataset import Dataset
 from leanrec.features.texts import item_texts
 from leanrec.index.exact import ExactIndex
+from leanrec.models.additions import Additions, grown_source, kept_newcomers, with_items
 from leanrec.models.assembly import assemble
 from leanrec.models.base import FitOptions, Model
 from leanrec.models.popular import popular_fallback
@@ -25,7 +27,9 @@ from leanrec.nn.text import TextOptions
 from leanrec.nn.text.encoder import Pooling
 from leanrec.nn.text.fixed import text_vectors
 from leanrec.nn.text.loading import DEFAULT_ENCODER
+from leanrec.nn.text.newcomers import encoded, text_facts
 from leanrec.runtime.engines.factors import FactorsConfig, FactorsEngine
+from leanrec.runtime.newcomers import Newcomers
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
 from leanrec.training.memory import MemoryNeed
@@ -100,6 +104,15 @@ class TextEncoder(Model[TextEncoderConfig]):
         say(f"text-encoder, {self.config.finetune}: {time.perf_counter() - started:.0f} s, peak memory {peak:,} MiB")
         return fitted
 
+    def add_items(self, recommender: Recommender, added: Additions) -> Recommender:
+        """A new item is its text, as all are; with LoRA or full fine-tuning the language model is not kept for that."""
+        if self.config.head != "mean":
+            return self._transformer().add_items(recommender, added)
+        kept = kept_newcomers(recommender)
+        texts = item_texts(added.fresh, kept.config["template"])
+        fresh_MD = _cosines(encoded(texts, kept.config), kept.tensors["mean_E"])
+        return with_items(recommender, grown_source(recommender.source, fresh_MD), added)
+
     def memory(self, data: Dataset) -> MemoryNeed:
         """What training on this data into a run folder needs, beside the language model and what the process holds."""
         return self._transformer().memory(data)
@@ -119,13 +132,22 @@ class TextEncoder(Model[TextEncoderConfig]):
         if data.attributes is None:
             raise InputError(f"text-encoder needs titles: prepare {data.name} with --items FILE")
         text = self.config.encoding()
-        items_ND = text_vectors(item_texts(data.attributes, text.template), text)
-        items_ND = items_ND - items_ND.mean(axis=0)
-        items_ND /= np.maximum(np.linalg.norm(items_ND, axis=1, keepdims=True), np.float32(1e-9))
+        vectors_NE = text_vectors(item_texts(data.attributes, text.template), text)
+        mean_E = vectors_NE.mean(axis=0)
+        items_ND = _cosines(vectors_NE, mean_E)
         engine = FactorsEngine(FactorsConfig(fold="mean"), {}, items_ND)
         source = EmbeddingSource(self.name, engine, ExactIndex.build(items_ND))
         fallback = popular_fallback(data, refit=options.refit)
-        return assemble(self, source, data, options, fallback=fallback)
+        recommender = assemble(self, source, data, options, fallback=fallback)
+        recommender.newcomers = Newcomers(text_facts(text), {"mean_E": mean_E})
+        return recommender
+
+
+def _cosines(vectors_NE: npt.NDArray[np.float32], mean_E: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Without what all texts share, of length 1."""
+    items_ND: npt.NDArray[np.float32] = vectors_NE - mean_E
+    items_ND /= np.maximum(np.linalg.norm(items_ND, axis=1, keepdims=True), np.float32(1e-9))
+    return items_ND
 
 
 _TUNING = ("finetune", "rank", "rate", "head_steps", "recompute")

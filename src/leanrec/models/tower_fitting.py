@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from leanrec.core.config import to_dict
@@ -17,6 +18,7 @@ from leanrec.data.dataset import Dataset
 from leanrec.data.examples.events import examples_of
 from leanrec.evaluation.evaluate import evaluate
 from leanrec.evaluation.metrics import parse_metric
+from leanrec.features.derived import Ages
 from leanrec.features.items import ItemAttributes
 from leanrec.features.space import FeatureSpace, SideName
 from leanrec.index.exact import ExactIndex
@@ -25,6 +27,7 @@ from leanrec.models.popular import popular_fallback
 from leanrec.nn.tables import make_table
 from leanrec.nn.towers import Fields, Towers
 from leanrec.runtime.engines.towers import TowersEngine, TowersShape
+from leanrec.runtime.newcomers import Newcomers
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
 from leanrec.training.checkpoints import Progress, stored_progress
@@ -34,11 +37,41 @@ from leanrec.training.tracking import Tracker
 from leanrec.training.trainer import Schedule, Trainer
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from leanrec.models.two_tower import TwoTowerConfig
 
-__all__ = ["DEFAULTS_VERSION", "TowerFitting"]
+__all__ = ["DEFAULTS_VERSION", "TowerFitting", "vectors_of_new"]
 
 DEFAULTS_VERSION = 1
+
+
+_ITEM_SIDE = ("item_fields.", "item_tower.")
+
+
+def fields_of(space: FeatureSpace, side: SideName, frame: pl.DataFrame, dim: int) -> Fields:
+    """Fresh embeddings of the attributes of a side, over the rows of a frame."""
+    features = space.features[side]
+    sizes = [size for feature in features for _, size in feature.categories]
+    list_sizes = [size for feature in features for _, size in feature.lists]
+    return Fields(space.encode(frame, (side,)), sizes, list_sizes, dim)
+
+
+def vectors_of_new(kept: Newcomers, items: pl.DataFrame, dim: int, hidden: int) -> npt.NDArray[np.float32]:
+    """(M, D) what the item tower says of items by their attributes alone."""
+    net_tensors, space_tensors = (
+        {name.removeprefix(start): array for name, array in kept.tensors.items() if name.startswith(start)}
+        for start in ("net.", "space.")
+    )
+    space = FeatureSpace.load(kept.config["space"], space_tensors)
+    net = Towers(
+        dim, hidden, 0.0, pooling="mean", window=1, items=fields_of(space, "item", items, dim), users=None
+    ).eval()  # fmt: skip
+    found = net.load_state_dict({name: torch.from_numpy(np.array(a)) for name, a in net_tensors.items()}, strict=False)
+    assert not found.unexpected_keys and not any(name.startswith(_ITEM_SIDE) for name in found.missing_keys)
+    with torch.no_grad():
+        vectors_MD = net.items(torch.zeros(len(items), dim), torch.arange(len(items)))
+    return np.asarray(vectors_MD.numpy(), np.float32)
 
 
 class TowerFitting:
@@ -93,9 +126,7 @@ class TowerFitting:
         frame = self.examples.entities(side)
         if not features or frame is None:
             return None
-        sizes = [size for feature in features for _, size in feature.categories]
-        list_sizes = [size for feature in features for _, size in feature.lists]
-        return Fields(self.space.encode(frame, (side,)), sizes, list_sizes, self.config.dim)
+        return fields_of(self.space, side, frame, self.config.dim)
 
     def _task(self) -> TowerTask:
         """Fresh towers and table; both depend on the seed alone."""
@@ -165,7 +196,16 @@ class TowerFitting:
                 "validation": progress.scores, "refit": refit, "features": self._named(),
             },
             lineage={"dataset": data.fingerprint, "name": data.name},
+            newcomers=self._newcomers(task),
         )  # fmt: skip
+
+    def _newcomers(self, task: TowerTask) -> Newcomers | None:
+        """How attributes of items are read, and the item tower."""
+        if task.net.item_fields is None:
+            return None
+        space = FeatureSpace({"item": self.space.features["item"]}, ages=Ages(()), crosses=(), history=0)
+        tower = {f"net.{name}": a for name, a in task.weights().items() if name.startswith(_ITEM_SIDE)}
+        return Newcomers({"space": space.config()}, tower | {f"space.{k}": a for k, a in space.tensors().items()})
 
     def _engine(self, task: TowerTask, items_ND: Any) -> TowersEngine:
         config, weights = self.config, task.weights()

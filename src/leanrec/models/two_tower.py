@@ -14,8 +14,9 @@ from leanrec.core.errors import InputError
 from leanrec.core.space import Choice, Dimension, Range
 from leanrec.data.dataset import Dataset
 from leanrec.features.space import FeatureConfig
+from leanrec.models.additions import Additions, grown_source, kept_newcomers, with_items
 from leanrec.models.base import FitOptions, Model
-from leanrec.models.tower_fitting import DEFAULTS_VERSION, TowerFitting
+from leanrec.models.tower_fitting import DEFAULTS_VERSION, TowerFitting, vectors_of_new
 from leanrec.runtime.recommender import Recommender
 from leanrec.training.tracking import open_trackers
 
@@ -102,6 +103,14 @@ class TwoTower(Model[TwoTowerConfig]):
             epochs=epochs,
             patience=config.patience or max(3, epochs // 10),
         )
+
+    def add_items(self, recommender: Recommender, added: Additions) -> Recommender:
+        """A new item is its attributes alone, as one that training never showed."""
+        kept = kept_newcomers(recommender, " as its items had no attributes")
+        config = self.config
+        assert config.hidden is not None, "the configuration of the card is resolved"
+        fresh_MD = vectors_of_new(kept, added.fresh, config.dim, config.hidden)
+        return with_items(recommender, grown_source(recommender.source, fresh_MD), added)
 
     def fit_with(self, data: Dataset, options: FitOptions) -> Recommender:
         config = self.resolve(data)

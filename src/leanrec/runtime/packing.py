@@ -15,6 +15,7 @@ from leanrec.core.jagged import Jagged
 from leanrec.events.base import HistoryStore
 from leanrec.runtime.base import Parts, Source
 from leanrec.runtime.bundle import Bundle, Content
+from leanrec.runtime.newcomers import Newcomers
 from leanrec.runtime.sources import SOURCES
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ def pack(recommender: Recommender) -> tuple[dict[str, Content], dict[str, Any]]:
             continue
         config[role] = {"kind": source.kind, "name": source.name, "config": source.config()}
         files |= {f"{role}-{stem}.safetensors": tensors for stem, tensors in source.parts().items()}
+    if recommender.newcomers is not None:
+        config["newcomers"] = dict(recommender.newcomers.config)
+        files["newcomers.safetensors"] = dict(recommender.newcomers.tensors)
     if recommender.attributes is not None:
         files["items.parquet"] = recommender.attributes.parquet()
     return files, config
@@ -48,10 +52,11 @@ def unpack(bundle: Bundle) -> dict[str, Any]:
     """The arguments of the Recommender in a verified bundle; a BundleError when its parts do not fit together."""
     manifest, config = bundle.manifest, bundle.manifest.recommender
     try:
-        if set(config) != {"repeats", *_ROLES} or not isinstance(config["repeats"], bool):
+        if set(config) - {"newcomers"} != {"repeats", *_ROLES} or not isinstance(config["repeats"], bool):
             raise ValueError("its configuration is not one of a recommender")
         items = _vocabulary(bundle.tensors["ids"])
         users = _vocabulary(bundle.tensors["users"]) if "users" in bundle.tensors else None
+        newcomers = Newcomers(dict(config["newcomers"]), bundle.tensors["newcomers"]) if "newcomers" in config else None
         sources = {role: _load_source(role, config[role], bundle) for role in _ROLES}
         if sources["source"] is None:
             raise ValueError("it has no source")
@@ -71,6 +76,7 @@ def unpack(bundle: Bundle) -> dict[str, Any]:
         "users": users,
         "repeats": config["repeats"],
         "attributes": _attributes(bundle, len(items)),
+        "newcomers": newcomers,
         **sources,
         **facts,
     }

@@ -19,6 +19,7 @@ from leanrec.runtime.base import Source
 from leanrec.runtime.bundle import Bundle, bundle_id, history_folder, open_bundle, resolve_bundle, write_bundle
 from leanrec.runtime.explain import responsible
 from leanrec.runtime.frames import read_histories, read_users
+from leanrec.runtime.newcomers import Newcomers
 from leanrec.runtime.packing import load_histories, pack, save_histories, unpack
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Recommender:
     repeats: whether items a user has seen may be recommended, unless a request says otherwise.
     fallback: answers where nothing is known of a user, or the source finds nothing; such answers are `degraded`.
     users: those whose rows the source knows, when it keeps something for each (`Source.personal`).
+    newcomers: what makes vectors of items that are added later, see `Model.add_items`; None where nothing can.
     card, lineage: plain values for people: what it is, how it was made. certificate: what compression cost, if any.
     """
 
@@ -59,6 +61,7 @@ class Recommender:
         card: Mapping[str, Any] | None = None,
         lineage: Mapping[str, Any] | None = None,
         certificate: Mapping[str, Any] | None = None,
+        newcomers: Newcomers | None = None,
     ) -> None:
         for one in (source, fallback):
             assert one is None or one.num_items == len(items), "every source covers the vocabulary"
@@ -66,7 +69,7 @@ class Recommender:
             "a source that keeps something for each user needs their ids"
         )
         self.source, self.items, self.repeats, self.fallback, self.users = source, items, repeats, fallback, users
-        self.attributes, self.histories = attributes, histories
+        self.attributes, self.histories, self.newcomers = attributes, histories, newcomers
         self.learned: Any = None
         """What `Model.partial_fit` goes on from where the source does not hold it; never part of the bundle."""
         self.card, self.lineage, self.certificate = dict(card or {}), dict(lineage or {}), certificate
