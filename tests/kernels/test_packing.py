@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leanrec.kernels.packing import pack_windows
+from leanrec.kernels.packing import deal, deal_reference, pack_windows
 
 
 @settings(max_examples=80, deadline=None)
@@ -27,3 +27,14 @@ def test_rows_are_nearly_full() -> None:
     sizes = np.random.default_rng(0).integers(1, 30, 500)
     _, _, rows = pack_windows(sizes, 50)
     assert sizes.sum() / (rows * 50) > 0.97
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.integers(0, 9), max_size=40), st.integers(1, 5))
+def test_rows_are_dealt_as_the_reference_deals_them(loads: list[int], world: int) -> None:
+    load = np.asarray(loads, np.int64)
+    order = np.argsort(-load, kind="stable")
+    fast, plain = np.full(len(load), -1), np.full(len(load), -1)
+    deal(order, load, world, fast)
+    deal_reference(order, load, world, plain)
+    np.testing.assert_array_equal(fast, plain)

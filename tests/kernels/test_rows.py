@@ -47,3 +47,14 @@ def test_adagrad_rows_match_the_reference() -> None:
         rows.adagrad_rows_reference(*plain, picked, grad, 0.1, 1e-8)
     np.testing.assert_allclose(fast[0], plain[0], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(fast[1], plain[1], rtol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 6), max_size=30), st.integers(0, 3))
+def test_added_rows_match_the_reference(places: list[int], more: int) -> None:
+    piece = np.random.default_rng(0).standard_normal((len(places) + 2, 8 + more), dtype=np.float32)
+    place = np.asarray(places, np.int64)
+    fast, plain = (np.zeros((7, 8), np.float32) for _ in range(2))
+    rows.add_rows(piece, place, fast)
+    rows.add_rows_reference(piece, place, plain)
+    np.testing.assert_array_equal(fast, plain)

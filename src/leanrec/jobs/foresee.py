@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from leanrec.core.config import Config
-from leanrec.core.errors import InputError
 from leanrec.core.machine import free_memory, resident_memory
 from leanrec.data.dataset import Dataset
 from leanrec.models import MODELS
@@ -48,10 +47,8 @@ class Foreseen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def foresee(job: ForeseeJob) -> Foreseen:
-    """Look at configuration and data; InputError for a model that does not train in steps."""
+    """Look at configuration and data; InputError for a model that has no forecast."""
     model: Any = MODELS[job.model](**job.settings)
-    if not hasattr(model, "memory"):
-        raise InputError(f"{job.model} has no training steps whose memory could be foreseen: just train it")
     data = Dataset.load(job.data)
     program, free = resident_memory(), free_memory()
     need: MemoryNeed = model.memory(data)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from leanrec.kernels.jit import jit
+from leanrec.kernels.jit import jit, jit_inline
 
 __all__ = ["calibrated_order", "dpp_order", "mmr_order"]
 
@@ -24,6 +24,15 @@ def _follow(order_M: Any, selected: Any, taken_M: Any, count: Any) -> None:
             order_M[at] = place
             at += 1
     order_M[at:] = -1
+
+
+@jit_inline
+def _cosine(vectors_MD: Any, one: Any, other: Any) -> Any:
+    """In float64, of vectors of length 1."""
+    total = 0.0
+    for d in range(vectors_MD.shape[1]):
+        total += np.float64(vectors_MD[one, d]) * np.float64(vectors_MD[other, d])
+    return total
 
 
 @jit
@@ -46,9 +55,7 @@ def mmr_order(relevance_BM: Any, vectors_BMD: Any, counts_B: Any, diversity: Any
             taken_M[best] = True
             for m in range(count):
                 if not taken_M[m]:
-                    alike = 0.0
-                    for d in range(vectors_BMD.shape[2]):
-                        alike += np.float64(vectors_BMD[b, m, d]) * np.float64(vectors_BMD[b, best, d])
+                    alike = _cosine(vectors_BMD[b], m, best)
                     nearest_M[m] = alike if place == 0 else max(nearest_M[m], alike)
         _follow(order_BM[b], selected, taken_M, count)
 
@@ -78,10 +85,7 @@ def dpp_order(quality_BM: Any, vectors_BMD: Any, counts_B: Any, k: Any, floor: A
             root = np.sqrt(best_value)
             for m in range(count):
                 if not taken_M[m]:
-                    cosine = 0.0
-                    for d in range(vectors_BMD.shape[2]):
-                        cosine += np.float64(vectors_BMD[b, m, d]) * np.float64(vectors_BMD[b, best, d])
-                    kernel = quality_BM[b, m] * quality_BM[b, best] * (1 + cosine) / 2
+                    kernel = quality_BM[b, m] * quality_BM[b, best] * (1 + _cosine(vectors_BMD[b], m, best)) / 2
                     for before in range(selected):
                         kernel -= factor_KM[before, m] * factor_KM[before, best]
                     factor_KM[selected, m] = kernel / root

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from leanrec.kernels.jit import jit
 
-__all__ = ["fill_rows", "pack_windows"]
+__all__ = ["deal", "deal_reference", "fill_rows", "pack_windows"]
 
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
@@ -73,3 +73,36 @@ def fill_rows(
             room = end_W[w] - first_W[w] - i - 1
             targets_T[t] = values_T[first_W[w] + i + 1 + ahead_T[t] % room]
             t += 1
+
+
+@jit
+def deal(order_R: I64, load_R: I64, world: int, owner_R: I64) -> None:
+    """Who gets each row: `world` rows at a time in the given order, the first of them to who has the least load.
+
+    Of equal loads the first owner has precedence. load_R: what a row weighs. owner_R is filled.
+    """
+    total_W = np.zeros(world, np.int64)
+    by_load_W = np.arange(world)
+    for start in range(0, len(order_R), world):
+        for at in range(1, world):
+            owner, place = by_load_W[at], at
+            while place > 0 and (
+                total_W[by_load_W[place - 1]] > total_W[owner]
+                or (total_W[by_load_W[place - 1]] == total_W[owner] and by_load_W[place - 1] > owner)
+            ):
+                by_load_W[place] = by_load_W[place - 1]
+                place -= 1
+            by_load_W[place] = owner
+        for at in range(start, min(start + world, len(order_R))):
+            owner_R[order_R[at]] = by_load_W[at - start]
+        for at in range(start, min(start + world, len(order_R))):
+            total_W[owner_R[order_R[at]]] += load_R[order_R[at]]
+
+
+def deal_reference(order_R: I64, load_R: I64, world: int, owner_R: I64) -> None:
+    """`deal` as it is said."""
+    total_W = np.zeros(world, np.int64)
+    for start in range(0, len(order_R), world):
+        for row, owner in zip(order_R[start : start + world], np.argsort(total_W, kind="stable"), strict=False):
+            owner_R[row] = owner
+            total_W[owner] += load_R[row]

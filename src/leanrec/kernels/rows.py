@@ -8,9 +8,19 @@ import numpy.typing as npt
 from leanrec.kernels.jit import jit
 
 __all__ = [
-    "adagrad_rows", "adagrad_rows_reference", "adam_rows", "adam_rows_reference", "average_rows",
-    "average_rows_reference", "distinct_rows",
-    "distinct_rows_reference", "gather_rows", "kept_share", "sgd_rows",
+    "adagrad_rows",
+    "adagrad_rows_reference",
+    "adam_rows",
+    "adam_rows_reference",
+    "add_rows",
+    "add_rows_reference",
+    "average_rows",
+    "average_rows_reference",
+    "distinct_rows",
+    "distinct_rows_reference",
+    "gather_rows",
+    "kept_share",
+    "sgd_rows",
 ]  # fmt: skip
 
 F32 = npt.NDArray[np.float32]
@@ -54,6 +64,20 @@ def gather_rows(table_ND: F32, rows_U: I32, out_UD: F32) -> None:
     for u in range(len(rows_U)):
         for d in range(table_ND.shape[1]):
             out_UD[u, d] = table_ND[rows_U[u], d]
+
+
+@jit
+def add_rows(piece_VE: F32, place_V: npt.NDArray[np.int64], out_MD: F32) -> None:
+    """out_MD[place_V[v]] += the first D columns of piece_VE[v]."""
+    for v in range(len(place_V)):
+        row_E, out_D = piece_VE[v], out_MD[place_V[v]]
+        for d in range(out_MD.shape[1]):
+            out_D[d] += row_E[d]
+
+
+def add_rows_reference(piece_VE: F32, place_V: npt.NDArray[np.int64], out_MD: F32) -> None:
+    """`add_rows` in NumPy."""
+    np.add.at(out_MD, place_V, piece_VE[: len(place_V), : out_MD.shape[1]])
 
 
 @jit

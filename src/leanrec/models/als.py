@@ -30,12 +30,14 @@ from leanrec.index.exact import ExactIndex
 from leanrec.kernels.als import eigenbasis, half_step, in_eigenbasis
 from leanrec.models.assembly import assemble
 from leanrec.models.base import FitOptions, Model
+from leanrec.models.forecasts import factors_memory
 from leanrec.models.growth import Growth, Learned, grow
 from leanrec.models.judges import Judges
 from leanrec.models.popular import popular_fallback
 from leanrec.runtime.engines.factors import FactorsConfig, FactorsEngine
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
+from leanrec.training.memory import MemoryNeed
 
 __all__ = ["ALS", "ALSConfig", "Factors", "Pairs", "alternate", "fold_in"]
 
@@ -169,6 +171,10 @@ class ALS(Model[ALSConfig]):
 
     name: ClassVar[str] = "als"
     Config = ALSConfig
+
+    def memory(self, data: Dataset) -> MemoryNeed:
+        factors = self.config.factors or _FACTORS[len(data.train().values) >= _MANY_EVENTS]
+        return factors_memory(data, factors, keeps_users=False)
 
     def fit_with(self, data: Dataset, options: FitOptions) -> Recommender:
         start = time.perf_counter()

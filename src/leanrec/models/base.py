@@ -13,6 +13,7 @@ from leanrec.core.errors import ConfigError, InputError
 from leanrec.data.dataset import Dataset
 from leanrec.events.memory import MemoryHistory, joined_histories
 from leanrec.runtime.recommender import Recommender
+from leanrec.training.memory import MemoryNeed
 
 if TYPE_CHECKING:
     from leanrec.models.additions import Additions
@@ -95,6 +96,13 @@ class Model(ABC, Generic[C]):
         updated = self.update(recommender, data, FitOptions(**options))
         updated.histories = joined_histories(recommender.histories, data.users, data.items, data.known("test"))
         return updated
+
+    def memory(self, data: Dataset) -> MemoryNeed:
+        """What training on this data into a run folder needs, beside what the process holds already.
+
+        InputError from models that have no forecast.
+        """
+        raise InputError(f"{self.name} has no forecast of its memory: {data.name} has to be tried")
 
     def add_items(self, recommender: Recommender, added: Additions) -> Recommender:
         """The recommender with more items at the end of its numbering, each with a vector made of its attributes.

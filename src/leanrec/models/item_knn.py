@@ -21,12 +21,14 @@ from leanrec.kernels.neighbours import nearest_items
 from leanrec.kernels.similarity import SIMILARITIES, Weighting, asymmetric_norms, asymmetric_weights
 from leanrec.models.assembly import assemble
 from leanrec.models.base import FitOptions, Model
+from leanrec.models.forecasts import neighbour_memory
 from leanrec.models.growth import Growth, Learned, grow
 from leanrec.models.judges import Judges
 from leanrec.models.neighbourhood import Incidence, Neighbourhood, Part, spread_items
 from leanrec.models.popular import popular_fallback
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.neighbours import NeighbourSource
+from leanrec.training.memory import MemoryNeed
 
 __all__ = ["ItemKNN", "ItemKNNConfig"]
 
@@ -83,6 +85,9 @@ class ItemKNN(Model[ItemKNNConfig]):
 
     name: ClassVar[str] = "item-knn"
     Config = ItemKNNConfig
+
+    def memory(self, data: Dataset) -> MemoryNeed:
+        return neighbour_memory(data, self.config.neighbours or _NEIGHBOURS[0])
 
     def fit_with(self, data: Dataset, options: FitOptions) -> Recommender:
         config, size = self.config, len(data.items)

@@ -29,12 +29,14 @@ from leanrec.evaluation.ratings import rmse
 from leanrec.index.exact import ExactIndex
 from leanrec.models.assembly import assemble
 from leanrec.models.base import FitOptions, Model
+from leanrec.models.forecasts import factors_memory
 from leanrec.models.growth import Growth, Learned, grow
 from leanrec.models.mf_factors import RatingFactors, Ratings, alternate, constant_of, move
 from leanrec.models.popular import popular_fallback
 from leanrec.runtime.engines.factors import FactorsConfig, FactorsEngine
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
+from leanrec.training.memory import MemoryNeed
 
 __all__ = ["MF", "MFConfig"]
 
@@ -95,6 +97,9 @@ class MF(Model[MFConfig]):
 
     name: ClassVar[str] = "mf"
     Config = MFConfig
+
+    def memory(self, data: Dataset) -> MemoryNeed:
+        return factors_memory(data, self.config.factors, keeps_users=True)
 
     def fit_with(self, data: Dataset, options: FitOptions) -> Recommender:
         size = len(data.items)

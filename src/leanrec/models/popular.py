@@ -14,8 +14,10 @@ from leanrec.core.space import Dimension, Range
 from leanrec.data.dataset import Dataset
 from leanrec.models.assembly import assemble
 from leanrec.models.base import FitOptions, Model
+from leanrec.models.forecasts import counting_memory
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.popular import PopularSource
+from leanrec.training.memory import MemoryNeed
 
 __all__ = ["Popular", "PopularRecent", "popular_fallback"]
 
@@ -41,6 +43,9 @@ class Popular(Model[PopularConfig]):
     name: ClassVar[str] = "popular"
     Config = PopularConfig
 
+    def memory(self, data: Dataset) -> MemoryNeed:
+        return counting_memory(data)
+
     def fit_with(self, data: Dataset, options: FitOptions) -> Recommender:
         return assemble(self, popular_fallback(data, refit=options.refit), data, options)
 
@@ -63,6 +68,9 @@ class PopularRecent(Model[PopularRecentConfig]):
 
     name: ClassVar[str] = "popular-recent"
     Config = PopularRecentConfig
+
+    def memory(self, data: Dataset) -> MemoryNeed:
+        return counting_memory(data)
 
     def fit_with(self, data: Dataset, options: FitOptions) -> Recommender:
         times = data.train_times(options.refit)

@@ -11,23 +11,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.core.config import Config
 from leanrec.core.jagged import Jagged
 from leanrec.core.space import Dimension, Range
 from leanrec.data.dataset import Dataset
 from leanrec.kernels.blas import blas_threads
 from leanrec.kernels.neighbours import nearest_items
 from leanrec.kernels.ridge import local_grams
-from leanrec.models.assembly import assemble
-from leanrec.models.base import FitOptions, Model
-from leanrec.models.growth import Growth, Learned, grow
+from leanrec.models.forecasts import neighbour_memory
+from leanrec.models.linear_weights import LinearConfig, LinearModel
 from leanrec.models.neighbourhood import Incidence, Neighbourhood, Part, spread_items
-from leanrec.models.popular import popular_fallback
-from leanrec.models.ridge import LinearSettings, choose_linear, linear_source
-from leanrec.runtime.recommender import Recommender
+from leanrec.training.memory import Line, MemoryNeed
 
 __all__ = ["SLIM", "SLIMConfig"]
 
@@ -37,67 +34,28 @@ _SYSTEMS = 32
 """Items whose equations are in memory at a time, on each thread."""
 
 
-class SLIMConfig(Config, frozen=True, kw_only=True):
+class SLIMConfig(LinearConfig, frozen=True, kw_only=True):
     """What is None is tried out on validation events of users that tune (models/ridge.py), and printed."""
 
     neighbours: int = 200
     """Items that each item is predicted from."""
-    regularisation: float | None = None
-    """Added to the diagonal of the Gram matrices: more of it, smaller weights."""
-    half_life: float | None = None
-    """Events after which an event of the history counts half; 0 lets all count alike."""
-    own: float | None = None
-    """Weight of an item for itself, where items may be repeated."""
-    window: int = 2000
-    """Events of a user that count, the newest."""
 
-    space: ClassVar[Mapping[str, Dimension]] = {
-        "neighbours": Range(20, 400, log=True),
-        "regularisation": Range(1.0, 5000.0, log=True),
-        "half_life": Range(0.5, 200.0, log=True),
-    }
-
-    def __post_init__(self) -> None:
-        for key, least in (("neighbours", 1), ("half_life", 0), ("own", 0), ("window", 1)):
-            value = getattr(self, key)
-            if value is not None and not value >= least:
-                raise ValueError(f"{key} must be at least {least}, not {value}")
-        if self.regularisation is not None and not self.regularisation > 0:
-            raise ValueError(f"regularisation must be above 0, not {self.regularisation}")
+    space: ClassVar[Mapping[str, Dimension]] = {"neighbours": Range(20, 400, log=True), **LinearConfig.space}
 
 
-class SLIM(Model[SLIMConfig]):
+class SLIM(LinearModel[SLIMConfig]):
     """Every item predicted by ridge regression from the items most like it alone."""
 
     name: ClassVar[str] = "slim"
     Config = SLIMConfig
 
-    def fit_with(self, data: Dataset, options: FitOptions) -> Recommender:
-        config = self.config
-        given = LinearSettings(config.regularisation, config.half_life, config.own)
-        chosen = choose_linear(self.name, given, data, config.window, options.metric)
-        events = data.train(options.refit)
-        source = linear_source(self.name, self._weights(events, len(data.items), chosen), chosen, config.window)
-        fallback = popular_fallback(data, refit=options.refit)
-        recommender = assemble(self, source, data, options, fallback=fallback, chosen=chosen.plain())
-        recommender.learned = Learned(data.users, events)
-        return recommender
+    def weights(self, had: Incidence, regularisation: float) -> Neighbourhood:
+        return neighbourhood_weights(had, self.config.neighbours, regularisation)
 
-    def update(self, recommender: Recommender, data: Dataset, options: FitOptions) -> Recommender:
-        """Exactly a fit on all events with the settings chosen before."""
-        before, card = Learned.of(recommender), recommender.card["config"]
-        growth = Growth.of(before.users, recommender.items, data, refit=options.refit)
-        learned = growth.learned(before)
-        chosen = LinearSettings(card["regularisation"], card["half_life"], card["own"])
-        fitted = self._weights(learned.events, len(growth.items), chosen)
-        updated = grow(recommender, linear_source(self.name, fitted, chosen, self.config.window), growth, data)
-        updated.learned = learned
-        return updated
-
-    def _weights(self, events: Jagged, num_items: int, chosen: LinearSettings) -> Neighbourhood:
-        assert chosen.regularisation is not None
-        had = Incidence.of(events.last(self.config.window), num_items)
-        return neighbourhood_weights(had, self.config.neighbours, chosen.regularisation)
+    def memory(self, data: Dataset) -> MemoryNeed:
+        need, width = neighbour_memory(data, self.config.neighbours), min(self.config.neighbours, len(data.items))
+        systems = Line("equations being solved", 2 * 2 * 8 * _SYSTEMS * width * width)
+        return msgspec.structs.replace(need, passing=[*need.passing, systems])
 
 
 def neighbourhood_weights(had: Incidence, neighbours: int, regularisation: float) -> Neighbourhood:

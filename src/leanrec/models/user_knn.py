@@ -18,11 +18,13 @@ from leanrec.data.dataset import Dataset
 from leanrec.kernels.similarity import SIMILARITIES, Weighting, distinct_counts
 from leanrec.models.assembly import assemble
 from leanrec.models.base import FitOptions, Model
+from leanrec.models.forecasts import tables_memory
 from leanrec.models.growth import Growth, Learned, grow
 from leanrec.models.judges import Judges
 from leanrec.models.popular import popular_fallback
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.similar_users import SimilarUsersSource
+from leanrec.training.memory import MemoryNeed
 
 __all__ = ["UserKNN", "UserKNNConfig"]
 
@@ -60,6 +62,9 @@ class UserKNN(Model[UserKNNConfig]):
 
     name: ClassVar[str] = "user-knn"
     Config = UserKNNConfig
+
+    def memory(self, data: Dataset) -> MemoryNeed:
+        return tables_memory(data)
 
     def fit_with(self, data: Dataset, options: FitOptions) -> Recommender:
         config, size = self.config, len(data.items)

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from leanrec.core.errors import ConfigError
+from leanrec.kernels.rows import add_rows
 from leanrec.nn.tables.base import Rows, State, Table
 
 __all__ = ["ShardedTable", "SpreadTable"]
@@ -169,9 +170,9 @@ class ShardedTable(SpreadTable):
         def finish() -> tuple[Rows, Tensor]:
             work.wait()
             local_M, place_V = self.local.distinct(route.local_V)
-            summed_MD = torch.zeros(len(local_M), self.dim)
-            summed_MD.index_add_(0, torch.from_numpy(place_V), received_VD)
-            return local_M * np.int32(self.world) + np.int32(self.rank), summed_MD
+            summed_MD = np.zeros((len(local_M), self.dim), np.float32)
+            add_rows(received_VD.numpy(), place_V, summed_MD)
+            return local_M * np.int32(self.world) + np.int32(self.rank), torch.from_numpy(summed_MD)
 
         return finish
 

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from leanrec.kernels.rows import add_rows
 from leanrec.nn.tables.base import Table
 
 __all__ = ["Replicas"]
@@ -53,10 +54,10 @@ class Replicas:
             pieces = [piece[:count] for piece, count in zip(received, counts, strict=True)]
             rows_V = np.concatenate([piece.view(torch.int32)[:, dim].numpy() for piece in pieces])
             rows_M, place_V = self.table.distinct(rows_V)
-            places = torch.split(torch.from_numpy(place_V), counts)
-            summed_MD = torch.zeros(len(rows_M), dim)
-            for place, piece in zip(places, pieces, strict=True):
-                summed_MD.index_add_(0, place, piece[:, :dim])
-            return rows_M, summed_MD
+            summed_MD, start = np.zeros((len(rows_M), dim), np.float32), 0
+            for piece in pieces:
+                add_rows(piece.numpy(), place_V[start : start + len(piece)], summed_MD)
+                start += len(piece)
+            return rows_M, torch.from_numpy(summed_MD)
 
         return finish

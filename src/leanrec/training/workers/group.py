@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from leanrec.core.errors import ConfigError, MachineError
 from leanrec.core.registry import nearest
+from leanrec.kernels.packing import deal
 from leanrec.nn.tables.base import Table
 from leanrec.nn.tables.sharded import ShardedTable, SpreadTable
 from leanrec.training.loader import Batch
@@ -161,14 +162,9 @@ def deal_rows(count_R: npt.NDArray[np.int64], world: int) -> list[npt.NDArray[np
 
     Workers also get as equal a number of rows as there is, because an empty slot costs what a full one does.
     """
-    fullest = np.argsort(-count_R, kind="stable")
-    dealt: list[list[int]] = [[] for _ in range(world)]
-    load = np.zeros(world, np.int64)
-    for start in range(0, len(fullest), world):
-        for row, worker in zip(fullest[start : start + world], np.argsort(load, kind="stable"), strict=False):
-            dealt[worker].append(int(row))
-            load[worker] += count_R[row]
-    return [np.sort(np.asarray(rows, np.int64)) for rows in dealt]
+    owner_R = np.empty(len(count_R), np.int64)
+    deal(np.argsort(-count_R, kind="stable"), count_R, world, owner_R)
+    return [np.flatnonzero(owner_R == rank) for rank in range(world)]
 
 
 def take_rows(batch: Batch, rows: npt.NDArray[np.int64]) -> Batch:
