@@ -25,6 +25,7 @@ def prepare(
     time_col: str | None = None,
     value_col: str | None = None,
     order_by: str | None = None,
+    context: Texts = (),
     split: Annotated[str, Parameter(metavar="RULE")] = "leave-one-out",
     min_count: int = 0,
     repeats: Literal["allowed", "excluded"] | None = None,
@@ -48,6 +49,7 @@ def prepare(
         time_col: The column of times (default: timestamp, when there).
         value_col: The column of values, such as ratings or quantities (default: value or rating, when there).
         order_by: A column that orders events of the same user and time.
+        context: Columns that say something of the moment, such as device,page: models of clicks look at them.
         split: leave-one-out, time:0.8,0.1,0.1, ratio:0.8,0.1,0.1, users:0.8,0.1,0.1 or column:NAME.
         min_count: Keep users and items with at least so many events, repeatedly.
         repeats: Whether items a user has already had may be recommended (default: guessed from the data, and said).
@@ -86,6 +88,7 @@ def prepare(
         time_col=time_col,
         value_col=value_col,
         order_by=order_by,
+        context=context,
         split=split,
         min_count=min_count,
         repeats=repeats,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from leanrec.core.ids import Vocabulary
 from leanrec.core.jagged import Jagged
 from leanrec.core.tensors import map_tensors, write_tensors
 from leanrec.data.cases import Cases, distinct, from_first_on, without
+from leanrec.data.context import Context, context_arrays, read_context
 from leanrec.data.frames import POLARS_ERRORS
 from leanrec.data.parquet import check_parquet
 from leanrec.data.report import Report
@@ -45,6 +46,8 @@ class Interactions:
     split: npt.NDArray[np.uint8]
     times: npt.NDArray[np.float64] | None = None
     values: npt.NDArray[np.float32] | None = None
+    context: Mapping[str, Context] = field(default_factory=dict)
+    """What else the log said of the moment, by column."""
 
     def __len__(self) -> int:
         return len(self.items.values)
@@ -131,6 +134,8 @@ class Dataset:
             write_tensors(folder / "users.safetensors", self.users.tensors())
             write_tensors(folder / "items.safetensors", self.items.tensors())
             write_tensors(folder / "interactions.safetensors", dict(_arrays(self)))
+            if self.interactions.context:
+                write_tensors(folder / "context.safetensors", context_arrays(self.interactions.context))
             for name, table in (("items.parquet", self.attributes), ("users.parquet", self.user_attributes)):
                 if table is not None:
                     (folder / name).write_bytes(_parquet(table))
@@ -147,6 +152,9 @@ class Dataset:
                 users = Vocabulary.from_tensors(map_tensors(path / "users.safetensors"))
                 items = Vocabulary.from_tensors(map_tensors(path / "items.safetensors"))
                 interactions, certify = _checked(arrays, header, len(users), len(items))
+                if (path / "context.safetensors").exists():
+                    context = read_context(map_tensors(path / "context.safetensors"), len(interactions))
+                    interactions = replace(interactions, context=context)
                 attributes = _read_attributes(path / "items.parquet", len(items))
                 user_attributes = _read_attributes(path / "users.parquet", len(users))
         except (BundleError, FileNotFoundError, KeyError, ValueError, *POLARS_ERRORS) as error:
@@ -294,6 +302,7 @@ def _fingerprint(data: Dataset) -> str:
     """SHA-256 over ids, interactions, partition and protocol: equal for equal content, wherever it came from."""
     digest = hashlib.sha256(msgspec.json.encode(data.protocol))
     parts: list[tuple[str, npt.NDArray[Any]]] = list(_arrays(data))
+    parts += [(f"context.{name}", array) for name, array in context_arrays(data.interactions.context).items()]
     for prefix, vocabulary in (("users", data.users), ("items", data.items)):
         parts += [(f"{prefix}.{name}", array) for name, array in vocabulary.tensors().items()]
     for name, array in sorted(parts, key=lambda part: part[0]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy.typing as npt
@@ -11,7 +11,9 @@ import polars as pl
 
 from leanrec.core.console import Progress
 from leanrec.core.errors import InputError
+from leanrec.core.ids import Vocabulary
 from leanrec.data.clean import Positive, clean_ids, clean_times, clean_values, id_kind, latest_time
+from leanrec.data.context import CONTEXT_ROLE, Moments
 from leanrec.data.numbering import Encoders, Ids, Numbered
 from leanrec.data.readers import Events, as_text, check_files, few_ahead, known_rows, reading
 from leanrec.data.report import Report
@@ -29,13 +31,15 @@ _LABELS = {"train": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 
 @dataclass(slots=True)
 class Rows:
     """What is kept of each row, in the order of the file: ids; and by role, where there is such a column, time (Unix
-    seconds), value (float32, NaN where missing), order (sort key), split (uint8 given labels).
+    seconds), value (float32, NaN where missing), order (sort key), split (uint8 given labels), context:NAME (Moments).
     """
 
     users: Numbered
     items: Numbered
     columns: dict[str, list[npt.NDArray[Any]]]
     """Part by part, as the ids are."""
+    texts: dict[str, Vocabulary] = field(default_factory=dict)
+    """By role, what the codes of a context column stand for."""
 
     def __len__(self) -> int:
         return sum(map(len, self.users.parts))
@@ -75,9 +79,14 @@ def _ingest(
         schema = frame.collect_schema()
         kinds = {role: id_kind(schema[columns[role]], columns[role], events.where) for role in ("user", "item")}
         total = known_rows(events)
-        scratch.check((total or 0) * sum(size for role, size in _ROW_BYTES.items() if role in columns))
+        scratch.check((total or 0) * sum(_ROW_BYTES.get(role, 16) for role in columns))
         ids = {role: Ids(kind, scratch) for role, kind in kinds.items()}
         rest = {role: Column(scratch) for role in ("time", "value", "order", "split") if role in columns}
+        moments = {
+            role: Moments(name, schema[name], events.where, scratch)
+            for role, name in columns.items()
+            if role.startswith(CONTEXT_ROLE)
+        }
         with Progress("reading", total) as progress, Encoders(ids) as encoders:
             for batch in frame.collect_batches(chunk_size=_BATCH, maintain_order=True):
                 clean = _clean_batch(batch.select(**picked), kinds, columns, positive, events.where, report)
@@ -87,6 +96,8 @@ def _ingest(
                     encoders.append(clean)
                     for role, column in rest.items():
                         column.append(clean[role].to_numpy())
+                    for role, moment in moments.items():
+                        moment.append(clean[role])
                     kept += len(clean)
     if not report.rows_read:
         raise InputError(f"{events.where} holds no rows")
@@ -94,7 +105,13 @@ def _ingest(
         reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in report.dropped.items())
         raise InputError(f"{events.where}: no event is left of {report.rows_read:,} rows after cleaning ({reasons})")
     numbered = {role: column.finish() for role, column in ids.items()}
-    return Rows(numbered["user"], numbered["item"], {role: column.finish() for role, column in rest.items()})
+    columns_of = {role: column.finish() for role, column in rest.items()}
+    texts = {}
+    for role, moment in moments.items():
+        columns_of[role], known = moment.finish()
+        if known is not None:
+            texts[role] = known
+    return Rows(numbered["user"], numbered["item"], columns_of, texts)
 
 
 def _clean_batch(
@@ -126,6 +143,7 @@ def _clean_batch(
         clean.append(_order_keys(batch["order"], columns["order"], where, first_row).alias("order"))
     if "split" in columns:
         clean.append(_labels(batch["split"], columns["split"], where, first_row).alias("split"))
+    clean += [batch[role] for role in columns if role.startswith(CONTEXT_ROLE)]
     if positive is not None:
         values = clean_values(batch["positive"], positive.column, where, Report())
         reasons[f"not {positive.text}"] = ~positive.keeps(values)

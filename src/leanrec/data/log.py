@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from leanrec.core.ids import Vocabulary
+from leanrec.data.context import Context
 from leanrec.data.numbering import COMPILED_FROM
 from leanrec.kernels.numbering import count_ids, count_ids_reference
 
@@ -38,6 +39,7 @@ class Log:
     times: npt.NDArray[np.float64] | None = None
     values: npt.NDArray[np.float32] | None = None
     split: npt.NDArray[np.uint8] | None = None
+    context: dict[str, Context] = field(default_factory=dict)
     thinned: bool = False
     """Whether events were dropped, so that ids may be without any."""
 
@@ -64,11 +66,12 @@ class Log:
             np.cumsum(mask, out=running[1:])
             lengths[block.users] = np.diff(running[block.offsets])
             start, end = end, end + int(running[-1])
-            for array in self._arrays().values():
+            for array in (*self._arrays().values(), *(column.values for column in self.context.values())):
                 array[start:end] = array[block.events][mask]
         self.thinned |= end < len(self)
         for name, array in self._arrays().items():
             setattr(self, name, array[:end])
+        self.context = {name: Context(c.values[:end], c.texts) for name, c in self.context.items()}
         np.cumsum(lengths, out=self.offsets[1:])
 
     def forget_unused(self) -> None:

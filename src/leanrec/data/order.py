@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leanrec.core.console import Progress
+from leanrec.data.context import CONTEXT_ROLE, Context
 from leanrec.data.ingest import Rows
 from leanrec.data.log import Block, Log, user_blocks
 from leanrec.data.numbering import COMPILED_FROM
@@ -69,13 +70,18 @@ def arrange(rows: Rows, scratch: Scratch) -> Log:
         columns.get("times"),
         columns.get("values"),
         columns.get("split"),
+        {
+            name.removeprefix(CONTEXT_ROLE): Context(array, rows.texts.get(name))
+            for name, array in columns.items()
+            if name.startswith(CONTEXT_ROLE)
+        },
     )
 
 
 def _by_block(rows: Rows, blocks: list[Block], scratch: Scratch) -> dict[str, npt.NDArray[Any]]:
     """The columns, rows in place of ids, each event in the span of its user's block, otherwise as in the file."""
     names = {"time": "times", "value": "values", "order": "order", "split": "split"}
-    parts = {names[role]: parts for role, parts in rows.columns.items()}
+    parts = {names.get(role, role): parts for role, parts in rows.columns.items()}
     total, large = len(rows), len(rows) >= COMPILED_FROM
     columns = {name: scratch.array(total, column[0].dtype) for name, column in parts.items()}
     columns |= {name: scratch.array(total, np.int32) for name in ("users", "items")}

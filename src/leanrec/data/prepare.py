@@ -16,6 +16,7 @@ from leanrec.core.registry import nearest
 from leanrec.data.attributes import align
 from leanrec.data.clean import parse_positive
 from leanrec.data.columns import describe_attributes
+from leanrec.data.context import CONTEXT_ROLE
 from leanrec.data.dataset import Dataset, Interactions
 from leanrec.data.filters import apply_min_count, drop_outliers
 from leanrec.data.ingest import ingest
@@ -43,6 +44,7 @@ def prepare(
     time_col: str | None = None,
     value_col: str | None = None,
     order_by: str | None = None,
+    context: Collection[str] = (),
     split: str = "leave-one-out",
     min_count: int = 0,
     repeats: bool | str | None = None,
@@ -59,6 +61,7 @@ def prepare(
     (Polars, pandas, DuckDB, PyArrow), or a SciPy sparse matrix of users by items. Columns are `user_id`, `item_id`,
     `timestamp` (Unix seconds) and `value` unless named. A user's events are ordered by time, ties by `order_by`, then
     by position; without times by `order_by` alone; without either, only `random` and `column:NAME` splits are possible.
+    context: columns that say something of the moment, such as the device, for models that look at it.
     items, users: tables of attributes by `item_id`, `user_id`; one row is kept for each id that has events, nulls where
     the table has none. Items without events are not added. A folder of events is searched for `items.*` and `users.*`.
     split: `leave-one-out`, `time:0.8,0.1,0.1`, `ratio:...`, `users:...`, `random:...`, `column:NAME`.
@@ -78,7 +81,8 @@ def prepare(
     columns = choose_columns(
         source,
         {"user": user_col, "item": item_col, "time": time_col, "value": value_col, "order": order_by}
-        | {"split": parsed.column},
+        | {"split": parsed.column}
+        | {f"{CONTEXT_ROLE}{column}": column for column in context},
         also={"positive": condition.column} if condition else {},
     )
     report = Report(source=source.where, columns=columns)
@@ -103,7 +107,7 @@ def prepare(
         name=name or _name_of(events),
         users=log.user_ids,
         items=log.item_ids,
-        interactions=Interactions(Jagged(log.items, log.offsets), labels, log.times, log.values),
+        interactions=Interactions(Jagged(log.items, log.offsets), labels, log.times, log.values, log.context),
         protocol=protocol,
         certify=certifying(log.user_ids, certify, seed),
         report=report,

@@ -155,7 +155,8 @@ def choose_columns(
     chosen: dict[str, str] = {}
     for role, asked in wanted.items():
         if asked is not None and asked not in names:
-            raise InputError(absent(events, asked, names, f"choose another for {_OPTIONS[role]}"))
+            option = _OPTIONS.get(role, "--context")
+            raise InputError(absent(events, asked, names, f"choose another for {option}"))
         found = asked or next((name for name in DEFAULT_COLUMNS.get(role, ()) if name in names), None)
         if found is not None:
             chosen[role] = found

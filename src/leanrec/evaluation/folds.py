@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leanrec.core.errors import InputError
-from leanrec.data.dataset import Dataset, Interactions
+from leanrec.data.dataset import Dataset
 from leanrec.data.split import CONTEXT, TEST, TRAIN, VALID, stable_uniform
 
 __all__ = ["Over", "fold"]
@@ -53,7 +53,7 @@ def fold(data: Dataset, folds: int, *, over: Over = "users", seed: int = 0) -> I
         yield replace(
             data,
             name=f"{data.name} ({number + 1}/{folds})",
-            interactions=Interactions(events.items, split, events.times, events.values),
+            interactions=replace(events, split=split),
             protocol=protocol,
             fingerprint="",
         )

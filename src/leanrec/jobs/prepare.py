@@ -27,6 +27,7 @@ class PrepareJob(Config, frozen=True, kw_only=True):
     time_col: str | None = None
     value_col: str | None = None
     order_by: str | None = None
+    context: tuple[str, ...] = ()
     split: str = "leave-one-out"
     min_count: int = 0
     repeats: str | None = None

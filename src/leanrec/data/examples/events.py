@@ -46,7 +46,9 @@ def examples_of(
 
 
 class EventExamples(Examples):
-    """See `examples_of`. Attributes that two sides share are called `user_NAME` and `item_NAME`."""
+    """See `examples_of`. Attributes that two sides share are called `user_NAME` and `item_NAME`; a column of the moment
+    whose name is taken, `context_NAME`.
+    """
 
     def __init__(
         self,
@@ -136,6 +138,10 @@ class EventExamples(Examples):
                 columns[name], sides[name] = dtype, side
         if self.data.interactions.times is not None:
             columns[TIME], sides[TIME] = pl.Float64(), "context"
+        self._context = {f"context_{name}" if name in columns else name: column
+                         for name, column in self.data.interactions.context.items()}  # fmt: skip
+        for name, column in self._context.items():
+            columns[name], sides[name] = column.dtype, "context"
         if self.history:
             columns[HISTORY], sides[HISTORY] = pl.List(pl.Int32), "user"
         return columns, sides
@@ -150,6 +156,8 @@ class EventExamples(Examples):
         for column in columns:
             if column == TIME and self.data.interactions.times is not None:
                 made.append(pl.Series(TIME, self.data.interactions.times[events]))
+            elif column in self._context:
+                made.append(self._context[column].series(column, events))
             elif column == HISTORY and self.history:
                 made.append(_lists(self._history(events)).alias(HISTORY))
             else:
