@@ -80,7 +80,7 @@ def test_new_items_come_after_the_old_ones_and_can_be_answered(bundle: Path, tmp
     assert after.lineage["items_added_to"] == before.id
     assert after.attributes is not None and after.attributes.frame["category"].to_list()[-2:] == ["even", "odd"]
     assert "colour" not in after.attributes.columns
-    request = Request(history=["item2", "item4"], k=len(after.items))
+    request = Request(history=["item2", "item3"], k=len(after.items))
     scores = dict(zip(*[(a := after.answer([request])[0]).item_ids, a.scores], strict=True))
     assert {"fresh-even", "fresh-odd"} <= set(scores)
     (known,) = after.answer([Request(history=["fresh-even"], k=3)])

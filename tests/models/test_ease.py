@@ -14,7 +14,7 @@ from leanrec.kernels.ridge import invert_positive, weights_reference
 from leanrec.models import ease, neighbourhood
 from leanrec.models.ease import EASE
 from leanrec.models.neighbourhood import Incidence
-from leanrec.models.ridge import closed_form
+from leanrec.models.ridge import LinearSettings, closed_form, linear_source
 
 from .contract import ModelContract
 from .test_item_knn import as_dense
@@ -56,8 +56,8 @@ def test_answers_equal_the_definition():
     train, items = log(150, 60), 60
     weights_NN = weights_reference(had(train, items), 10.0)
     model = EASE(regularisation=10.0, half_life=0.0, own=0.0)
-    source = ease.linear_source(
-        "ease", closed_form(Incidence.of(train, items), 10.0, items), ease.LinearSettings(10.0, 0.0, 0.0), 2000
+    source = linear_source(
+        "ease", closed_form(Incidence.of(train, items), 10.0, items), LinearSettings(10.0, 0.0, 0.0), 2000
     )
     assert model.config.neighbours >= items
     every = Jagged.from_rows([range(items)] * len(train))
