@@ -72,7 +72,7 @@ def arrange(rows: Rows, scratch: Scratch) -> Log:
         columns.get("split"),
         {
             name.removeprefix(CONTEXT_ROLE): Context(array, rows.texts.get(name))
-            for name, array in columns.items()
+            for name, array in sorted(columns.items())
             if name.startswith(CONTEXT_ROLE)
         },
     )
