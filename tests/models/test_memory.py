@@ -13,9 +13,10 @@ import polars as pl
 import pytest
 
 from leanrec.core import machine
-from leanrec.core.errors import MachineError
+from leanrec.core.errors import InputError, MachineError
 from leanrec.data.dataset import Dataset
 from leanrec.data.prepare import prepare
+from leanrec.jobs.foresee import ForeseeJob, foresee
 from leanrec.models import MODELS
 from leanrec.models.base import FitOptions
 from leanrec.models.sequential import SequenceModel
@@ -89,6 +90,19 @@ def test_networks_of_ten_and_a_hundred_million_parameters_train(tmp_path: Path, 
 def test_every_model_can_be_foreseen(model: str) -> None:
     small, large = (MODELS[model](dim=dim).memory(shop()).memory_bytes for dim in (16, 512))
     assert 0 < small < large
+
+
+@pytest.mark.parametrize("model", ["popular", "popular-recent", "item-knn", "user-knn", "ease", "slim", "mf", "als"])
+def test_models_without_steps_can_be_foreseen(model: str, wide: str) -> None:
+    """More data needs more, and `leanrec doctor` says so without training."""
+    small = MODELS[model]().memory(shop()).memory_bytes
+    found = foresee(ForeseeJob(model=model, data=wide))
+    assert 0 < small < found.need.memory_bytes < found.memory
+
+
+def test_what_cannot_be_foreseen_is_said() -> None:
+    with pytest.raises(InputError, match="content has no forecast of its memory"):
+        MODELS["content"]().memory(shop())
 
 
 @pytest.mark.parametrize("table", TABLES)
