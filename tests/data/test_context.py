@@ -72,7 +72,7 @@ def test_rows_of_events_show_it_and_drawn_items_share_it() -> None:
     data = prepare(_log(), context=["moment", "degrees"])
     examples = examples_of(data, negatives=2)
     assert {examples.sides[name] for name in ("moment", "degrees")} == {"context"}
-    rows = examples.sample("train", 200)
+    rows = examples.sample("train", examples.rows("train"))
     assert rows.schema["moment"] == pl.String and rows.schema["degrees"] == pl.Float64
     same = rows.group_by("user_id", "timestamp").agg(pl.col("moment").n_unique(), pl.len())
     assert same["len"].max() == 3 and same["moment"].max() == 1
