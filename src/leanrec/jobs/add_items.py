@@ -46,7 +46,7 @@ def add_items(job: AddItemsJob) -> Added:
     from leanrec.runtime.bundle import resolve_bundle
 
     recommender = Recommender.load(job.bundle)
-    name = recommender.card.get("model")
+    name = str(recommender.card.get("model"))
     if name not in MODELS:
         raise InputError(f"{job.bundle} is a {name!r}, which is not a model trained by leanrec: items cannot be added")
     fresh, known = rows_of_new(job.items, recommender.items, job.item_col)

@@ -43,5 +43,6 @@ def projected(texts: Sequence[str], facts: Mapping[str, Any], tensors: Mapping[s
     weight_DE, bias_D, mean_E, scale = (np.asarray(tensors[name], np.float32) for name in _PROJECTION)
     vectors_MD: F32 = ((encoded(texts, facts) - mean_E) * scale) @ weight_DE.T + bias_D
     if facts["unit"]:
-        vectors_MD /= np.maximum(np.linalg.norm(vectors_MD, axis=1, keepdims=True), np.float32(1e-12))
+        lengths_M1 = np.maximum(np.linalg.norm(vectors_MD, axis=1, keepdims=True), 1e-12)
+        vectors_MD = (vectors_MD / lengths_M1).astype(np.float32)
     return vectors_MD
