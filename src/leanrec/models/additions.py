@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -83,13 +83,8 @@ def grown_source(source: Source, fresh_MD: npt.NDArray[np.float32]) -> Embedding
         raise InputError(
             "items are added to the bundle that training wrote, not to a compressed one: add them there, then compress"
         )
-    items_ND = np.concatenate([source.index.items_ND, fresh_MD.astype(np.float32)])
-    engine: Any = source.engine
-    return EmbeddingSource(
-        source.name,
-        type(engine).load(engine.config(), engine.tensors(), items_ND),
-        type(source.index).build(items_ND),
-    )
+    engine, index = source.engine, source.index.add(fresh_MD.astype(np.float32))
+    return EmbeddingSource(source.name, type(engine).load(engine.config(), engine.tensors(), index.items_ND), index)
 
 
 def kept_newcomers(recommender: Recommender, why: str = "") -> Newcomers:
