@@ -147,7 +147,7 @@ class Workbench:
         if probe.id == self.model.id:
             return self.place
         if not (self.folder / probe.id).exists():
-            lean = _alone(self.apply(plan)[0])
+            lean = self.apply(plan)[0]  # with its histories, which are part of the memory of a process
             if lean.id != probe.id:
                 self.journal.note({"probe": plan_key(plan)}, self._probe(plan))
             lean.save(self.folder / lean.id)
@@ -235,17 +235,3 @@ def _touched(model: Recommender) -> int:
     if index is None:
         return sum(array.nbytes for part in parts.values() for array in part.values())
     return int(index.bytes_scanned) + sum(array.nbytes for array in parts.get("engine", {}).values())
-
-
-def _alone(model: Recommender) -> Recommender:
-    """The same, without the histories of users, which a bundle that is only measured need not write."""
-    return Recommender(
-        model.source,
-        model.items,
-        repeats=model.repeats,
-        fallback=model.fallback,
-        users=model.users,
-        attributes=model.attributes,
-        card=model.card,
-        lineage=model.lineage,
-    )
