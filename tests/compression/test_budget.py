@@ -8,7 +8,7 @@ import pytest
 
 import leanrec as lr
 from leanrec.compression.budget import Budget, Price, parse_budget, read_price
-from leanrec.core.errors import ConfigError
+from leanrec.core.errors import ConfigError, InputError
 
 
 def test_a_budget_from_the_command_line() -> None:
@@ -76,3 +76,8 @@ def test_prices(tmp_path: Path) -> None:
     for values in ({"core_hour": -1}, {"core_hour": 0, "gib_hour": 0}):
         with pytest.raises(ConfigError):
             Price(**values)  # type: ignore[arg-type]
+
+
+def test_a_plan_or_a_budget() -> None:
+    with pytest.raises(InputError, match="give one of them"):
+        lr.compress("bundle", None, plan="int8", budget=Budget())  # type: ignore[arg-type]
