@@ -17,7 +17,7 @@ BIN := .venv/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PYTEST = $(BIN)/pytest
 
-.PHONY: setup quickstart test test-long battery check format bench docs constraints clean help
+.PHONY: setup quickstart test test-long battery coverage check format bench docs constraints clean help
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -44,6 +44,12 @@ test: setup
 # the long column of the battery: thousands of kills, faults and hostile inputs
 test-long battery: setup
 	$(PYTEST) -m long --timeout 3600
+
+# what may neither lose data nor let harm in: every branch (docs/architecture.md, Safety)
+coverage: setup
+	$(BIN)/coverage run --branch --include='src/leanrec/events/*,src/leanrec/runtime/bundle.py,src/leanrec/runtime/manifest.py,src/leanrec/runtime/packing.py,src/leanrec/core/tensors.py' \
+	  -m pytest -m "not long" tests/battery tests/runtime tests/core tests/events tests/serving
+	$(BIN)/coverage report --show-missing --fail-under=100
 
 check: setup
 	$(BIN)/ruff check

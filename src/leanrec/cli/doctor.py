@@ -21,15 +21,19 @@ def doctor(
     workers: int = 1,
     json: Json = False,
 ) -> int:
-    """Say what this machine has, what is missing, and the command that helps; of a model, the memory training takes.
+    """Say what this machine has, what is missing, and the command that helps; of a model, the memory training takes; of
+    a bundle, the memory serving takes, part by part.
 
     Args:
-        model: A name from `leanrec models`: foresee its memory on --data, line by line, before anything is started.
+        model: A name from `leanrec models`: foresee its memory on --data, line by line, before anything is started. Or
+            the path of a bundle or a run folder: account for the memory of a process that answers from it.
         data: A folder written by `leanrec prepare`.
         config: A TOML file of the model's settings.
         settings: One setting, above the file's; may stand several times.
         workers: Processes on this machine that are to train together.
     """
+    if model is not None and Path(model).exists():
+        return _account(Path(model), json)
     if model is not None:
         return _foresee(model, data, config, settings, workers, json)
     import msgspec
@@ -52,6 +56,21 @@ def doctor(
         say("leanrec: a required package is missing")
         return 3
     return 0
+
+
+def _account(bundle: Path, json: bool) -> int:
+    import msgspec
+
+    from leanrec.core.machine import human
+    from leanrec.jobs.footprint import footprint
+
+    found = footprint(bundle)
+    rows = [(part.name, human(part.bundle_bytes), human(part.private), human(part.shared)) for part in found.parts]
+    stored = sum(part.bundle_bytes for part in found.parts)
+    rows.append(("together", human(stored), human(found.private), human(found.shared)))
+    table = format_table((found.id[:12], "in the bundle", "private", "shared"), rows)
+    totals = {"bundle": str(bundle), "private": found.private, "shared": found.shared}
+    return emit(table, {**totals, **msgspec.to_builtins(found)}, json)
 
 
 def _foresee(

@@ -24,6 +24,8 @@ from leanrec.runtime.recommender import Recommender
 __all__ = ["Report", "asked_histories", "compress", "compress_with_report", "opened", "refuse_overwriting"]
 
 _ASKED = 2000
+_KNOWN = 0.5
+"""Of what users had, the share that the model has to know for a certificate to be about anything."""
 _BUSY = 1.25
 _PROVEN = "every step that was applied gives the same answers by proof; the line above is what these users alone show"
 
@@ -171,6 +173,12 @@ def asked_histories(model: Recommender, data: Dataset, users: Users = "all") -> 
     known = data.cases("test", users).histories
     if model.items != data.items:
         rows = Jagged(model.items.rows(data.items.ids())[known.values], known.offsets)
+        share = float(np.mean(rows.values >= 0)) if len(rows.values) else 1.0
+        if share < _KNOWN:
+            raise InputError(
+                f"{data.name} is not what {model.source.name} was trained on, which knows {share:.0%} of what its test "
+                f"users had: items are called {data.items.ids([0])[0]!r} here and {model.items.ids([0])[0]!r} there"
+            )
         known = rows.where(rows.values >= 0)
     asking = np.flatnonzero(known.lengths)
     if not len(asking):

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from leanrec.compression.quality import Quality, judge
-from leanrec.core.errors import InputError, PromiseError
+from leanrec.core.errors import BundleError, InputError, PromiseError
 from leanrec.data.dataset import Dataset
 from leanrec.evaluation.certificate import Certificate
 from leanrec.index.bounded import BoundedIndex
@@ -21,6 +21,20 @@ from leanrec.runtime.sources.embedding import EmbeddingSource
 __all__ = ["Verification", "verify"]
 
 _QUERIES = 16
+
+
+class _Promise(msgspec.Struct, frozen=True, kw_only=True):
+    max_quality_loss: float
+    kept_by: str
+
+
+class _Issued(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a certificate is checked."""
+
+    against: str
+    data: str
+    loss: Certificate
+    promise: _Promise | None = None
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,11 +95,15 @@ def _check_certificate(model: Recommender, before: Recommender, data: Dataset) -
     stored: Mapping[str, Any] | None = model.certificate
     if stored is None:
         raise InputError(f"bundle {model.id[:12]} holds no certificate: compress writes one")
-    if stored["against"] != before.id:
-        raise InputError(f"the certificate compares with bundle {stored['against'][:12]}, not with {before.id[:12]}")
-    if stored["data"] != data.fingerprint:
+    try:
+        issued = msgspec.convert(stored, _Issued)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"the certificate of bundle {model.id[:12]} is none ({error}): compress again") from error
+    if issued.against != before.id:
+        raise InputError(f"the certificate compares with bundle {issued.against[:12]}, not with {before.id[:12]}")
+    if issued.data != data.fingerprint:
         raise InputError(f"the certificate was issued on another data set than {data.name}: prepare it as it was then")
-    said = msgspec.convert(stored["loss"], Certificate)
+    said = issued.loss
     quality = judge(before, model, data, metric=said.metric, alpha=said.alpha)
     found = quality.certificate
     if found.upper > said.upper or found.users != said.users:
@@ -93,19 +111,19 @@ def _check_certificate(model: Recommender, before: Recommender, data: Dataset) -
             f"the certificate does not hold: it says a loss of at most {said.upper:.2%} on {said.users:,} users, "
             f"but {found.upper:.2%} on {found.users:,} users was found"
         )
-    _check_promise(stored.get("promise"), quality)
+    _check_promise(issued.promise, quality)
     return found
 
 
-def _check_promise(promise: Mapping[str, Any] | None, quality: Quality) -> None:
+def _check_promise(promise: _Promise | None, quality: Quality) -> None:
     """Of a bundle made for a budget: its bound holds by the certificate, or by the same answers for everybody."""
     if promise is None:
         return
-    bound = float(promise["max_quality_loss"])
-    kept = quality.identical if promise["kept_by"] == "proof" else quality.certificate.holds(bound)
+    bound = promise.max_quality_loss
+    kept = quality.identical if promise.kept_by == "proof" else quality.certificate.holds(bound)
     if not kept:
         raise PromiseError(
-            f"the bundle promises a loss of {quality.metric} of at most {bound:.2%}, kept by {promise['kept_by']}, but "
+            f"the bundle promises a loss of {quality.metric} of at most {bound:.2%}, kept by {promise.kept_by}, but "
             f"{quality.certificate.loss:.2%} was found on {quality.users:,} users, at most "
             f"{quality.certificate.upper:.2%}"
         )

@@ -6,6 +6,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -40,7 +41,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def build(kind: type[C], values: Mapping[str, Any], *, where: str = "configuration") -> C:
     """A `kind` from plain values; an unknown key or a wrong type is a ConfigError that names it and the nearest key."""
-    known = {field.encode_name for field in msgspec.structs.fields(kind)}
+    known = _keys(kind)
     for key in values:
         if key not in known:
             raise ConfigError(
@@ -50,6 +51,11 @@ def build(kind: type[C], values: Mapping[str, Any], *, where: str = "configurati
         return msgspec.convert(dict(values), kind, strict=False)
     except (msgspec.ValidationError, ValueError, TypeError) as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+@cache
+def _keys(kind: type[Config]) -> frozenset[str]:
+    return frozenset(field.encode_name for field in msgspec.structs.fields(kind))
 
 
 def to_toml(values: Mapping[str, Any]) -> str:

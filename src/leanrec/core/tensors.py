@@ -21,7 +21,7 @@ from safetensors.numpy import save
 
 from leanrec.core.errors import BundleError
 
-__all__ = ["map_tensors", "read_header", "serialize", "write_tensors"]
+__all__ = ["map_file", "map_tensors", "read_header", "serialize", "view_tensors", "write_tensors"]
 
 _DTYPES: dict[str, npt.DTypeLike] = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16,
@@ -29,7 +29,8 @@ _DTYPES: dict[str, npt.DTypeLike] = {
     "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8,
     "BOOL": np.bool_,
 }  # fmt: skip
-_MAX_HEADER = 100 << 20
+_MAX_HEADER = 4 << 20  # 30,000 arrays; what JSON needs in memory is many times its text
+_MAX_PARTS = 100_000
 _MAX_RANK = 8
 
 
@@ -73,7 +74,10 @@ def read_header(buffer: memoryview | mmap.mmap, where: str) -> tuple[dict[str, A
     if not 2 <= length <= min(_MAX_HEADER, size - 8):
         raise BundleError(f"{where} is not a safetensors file, or is cut short: copy it again")
     try:
-        header = json.loads(bytes(buffer[8 : 8 + length]), object_pairs_hook=_no_duplicates)
+        text = bytes(buffer[8 : 8 + length]).decode()
+        if text.count("[") + text.count("{") > _MAX_PARTS:
+            raise ValueError(f"more than {_MAX_PARTS:,} lists and objects")
+        header = json.loads(text, object_pairs_hook=_no_duplicates)
         if not isinstance(header, dict):
             raise TypeError("the header is no object")
         header.pop("__metadata__", None)
@@ -106,15 +110,24 @@ def _check_entry(name: str, entry: Any) -> tuple[int, int]:
 
 def map_tensors(path: str | Path | int, where: str | None = None) -> dict[str, npt.NDArray[Any]]:
     """The arrays in a safetensors file (a path or an open descriptor) as read-only views of the mapped file."""
+    return view_tensors(map_file(path, where), where or str(path))
+
+
+def map_file(path: str | Path | int, where: str | None = None) -> mmap.mmap:
+    """A safetensors file (a path or an open descriptor), mapped read-only."""
     where = where or str(path)
     handle = path if isinstance(path, int) else os.open(path, os.O_RDONLY)
     try:
         if os.fstat(handle).st_size < 8:
             raise BundleError(f"{where} is not a safetensors file, or is cut short: copy it again")
-        mapped = mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
+        return mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
     finally:
         if not isinstance(path, int):
             os.close(handle)
+
+
+def view_tensors(mapped: mmap.mmap, where: str) -> dict[str, npt.NDArray[Any]]:
+    """The arrays in a mapped safetensors file, without a copy; they keep the mapping."""
     header, start = read_header(mapped, where)
     result: dict[str, npt.NDArray[Any]] = {}
     for name, entry in header.items():

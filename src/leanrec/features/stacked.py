@@ -31,6 +31,8 @@ class Stacked:
     @classmethod
     def of(cls, layout: Layout) -> Stacked:
         sizes = [*layout.sizes, *layout.list_sizes, *([1] * len(layout.numbers))]
+        if sum(sizes) >= 1 << 31:
+            raise ValueError(f"{sum(sizes):,} values of all fields are more than row numbers can count")
         starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
         lists, numbers = len(layout.sizes), len(layout.sizes) + len(layout.list_sizes)
         target = -1 if layout.history is None else layout.categories.index(layout.history)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.core.errors import InputError
+from leanrec.core.errors import BundleError, InputError
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits
 from leanrec.index.base import Index, answerable, marked, padded, removed_rows, stored_removed
@@ -19,7 +19,7 @@ from leanrec.index.growth import Growth
 from leanrec.kernels.scan import finish_all
 from leanrec.kernels.topk import State, new_state, row_norms
 
-__all__ = ["MAX_NORM", "BoundedIndex", "Exclusions", "Proof", "checked_norms", "frozen"]
+__all__ = ["MAX_NORM", "BoundedIndex", "Exclusions", "Proof", "checked_norms", "frozen", "stored"]
 
 MAX_NORM = 2.0**60
 """Larger vectors are refused, so that no score overflows float32."""
@@ -80,6 +80,18 @@ def checked_norms(vectors: npt.NDArray[np.float32], what: str) -> npt.NDArray[np
         found = "holds NaN or infinity" if not np.isfinite(vectors[row]).all() else f"has a norm above {MAX_NORM:.3g}"
         raise InputError(f"row {row} of the {what} {found}: the model that made it has diverged, train it again")
     return norms
+
+
+def stored(
+    tensors: Mapping[str, npt.NDArray[Any]], name: str, dtype: npt.DTypeLike, shape: tuple[int, ...]
+) -> npt.NDArray[Any]:
+    """An array of a stored index; BundleError when it is of another type or shape, for kernels do not check bounds."""
+    array = tensors.get(name)
+    if array is None or array.dtype != dtype or array.shape != shape:
+        raise BundleError(
+            f"the index has no array {name!r} of {np.dtype(dtype)} and shape {shape}: the bundle is damaged"
+        )
+    return array
 
 
 class BoundedIndex(Index):
@@ -145,7 +157,15 @@ class BoundedIndex(Index):
 
     @classmethod
     def from_tensors(cls, items_ND: npt.NDArray[np.float32], tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
-        index = cls(items_ND, **{attribute: tensors[name] for name, attribute in cls.attributes().items()})
+        like, size = cls.encoded(frozen(items_ND[:1], np.float32)), len(items_ND)
+        counts = {attribute: -(-size // block) for attribute, block in cls.per_block.values()}
+        arrays = {
+            attribute: stored(
+                tensors, name, like[attribute].dtype, (counts.get(attribute, size), *like[attribute].shape[1:])
+            )
+            for name, attribute in cls.attributes().items()
+        }
+        index = cls(items_ND, **arrays)
         index.removed_N = stored_removed(tensors, len(items_ND))
         return index
 

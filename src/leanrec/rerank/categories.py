@@ -47,6 +47,6 @@ def checked_categories(tensors: Mapping[str, npt.NDArray[Any]], items: int) -> J
         raise ValueError("categories of other types")
     if offsets.shape != (items + 1,) or offsets[0] != 0 or offsets[-1] != len(values) or (np.diff(offsets) < 0).any():
         raise ValueError(f"categories do not cover {items} items")
-    if len(values) and values.min() < 0:
-        raise ValueError("a category below 0")
+    if len(values) and not 0 <= values.min() <= values.max() < len(values):
+        raise ValueError("a category that is no category")
     return Jagged(values, offsets)

@@ -74,7 +74,7 @@ class Freshness(Reranker):
     @classmethod
     def load(cls, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], items: int) -> Self:
         fresh_N = tensors["fresh"]
-        if fresh_N.shape != (items,):
+        if fresh_N.shape != (items,) or fresh_N.dtype != np.float32:
             raise ValueError(f"freshness of {fresh_N.shape} for {items} items")
         return cls(float(config["weight"]), fresh_N)
 

@@ -73,6 +73,9 @@ class Rules(Reranker):
 
     @classmethod
     def load(cls, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], items: int) -> Self:
-        if tensors["boost"].shape != (items,) or tensors["place"].shape != (items,):
+        boost_N, place_N = tensors["boost"], tensors["place"]
+        if boost_N.shape != (items,) or place_N.shape != (items,):
             raise ValueError(f"rules for another number than {items} items")
-        return cls(tensors["boost"], tensors["place"])
+        if boost_N.dtype != np.float32 or place_N.dtype != np.int8:
+            raise ValueError("rules of other types")
+        return cls(boost_N, place_N)

@@ -15,13 +15,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from leanrec.core.errors import BundleError, InputError
 from leanrec.core.files import atomic_folder, current_folder, disk_errors
-from leanrec.core.tensors import map_tensors, read_header, serialize
+from leanrec.core.tensors import map_file, read_header, serialize, view_tensors
 from leanrec.runtime.manifest import CHUNK, MANIFEST, FileEntry, Manifest, encode_manifest, hash_chunks, parse_manifest
 
 __all__ = ["Bundle", "Content", "bundle_id", "history_folder", "open_bundle", "resolve_bundle", "write_bundle"]
@@ -29,8 +30,10 @@ __all__ = ["Bundle", "Content", "bundle_id", "history_folder", "open_bundle", "r
 Content = bytes | Mapping[str, npt.NDArray[Any]]
 """What goes into a file: its bytes, or named arrays for a safetensors file."""
 
-_MAX_MANIFEST = 64 << 20
+_MAX_MANIFEST = 8 << 20  # of a bundle of 400 GB; what JSON needs in memory is many times its text
 _FLOATS = ("F16", "F32", "F64")
+_MAPPED: WeakValueDictionary[str, mmap.mmap] = WeakValueDictionary()
+"""Size and hashes -> the mapping, as long as any array views it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +156,36 @@ def _open_folder(folder: int, path: Path) -> Bundle:
         try:
             _verify(handle, name, entry, where)
             if name.endswith(".safetensors"):
-                tensors[name.removesuffix(".safetensors")] = map_tensors(handle, f"{where}: {name}")
+                mapped = _mapped(handle, entry)
+                tensors[name.removesuffix(".safetensors")] = view_tensors(mapped, f"{where}: {name}")
             else:
                 items = mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
         finally:
             os.close(handle)
     return Bundle(path, manifest, tensors, items)
+
+
+def _mapped(handle: int, entry: FileEntry) -> mmap.mmap:
+    """The file that was just verified; or, when this process has one of the same content mapped, that one.
+
+    So models that share a table (a lean one and the one that it was made of, the old and the new in a hot swap) share
+    its pages, wherever their bundles lie. Its bytes are checked once more: a file edited in place is not shared.
+    """
+    content = f"{entry.size} {' '.join(entry.chunks)}"
+    mapped = _MAPPED.get(content)
+    if mapped is None or not _holds(mapped, entry):
+        mapped = _MAPPED[content] = map_file(handle)
+    return mapped
+
+
+def _holds(mapped: mmap.mmap, entry: FileEntry) -> bool:
+    """Whether every chunk has its hash."""
+    with memoryview(mapped) as view:
+        for number, expected in enumerate(entry.chunks):
+            with view[number * CHUNK : (number + 1) * CHUNK] as chunk:
+                if hashlib.sha256(chunk).hexdigest() != expected:
+                    return False
+    return True
 
 
 def _open_file(folder: int, name: str, where: str) -> int:
@@ -189,11 +216,8 @@ def _verify(handle: int, name: str, entry: FileEntry, where: str) -> None:
     if size != entry.size or size == 0:
         raise BundleError(f"{where}: {name} has {size} bytes instead of {entry.size}: copy the bundle again")
     with mmap.mmap(handle, 0, access=mmap.ACCESS_READ) as mapped:
-        with memoryview(mapped) as view:
-            for number, expected in enumerate(entry.chunks):
-                with view[number * CHUNK : (number + 1) * CHUNK] as chunk:
-                    if hashlib.sha256(chunk).hexdigest() != expected:
-                        raise BundleError(f"{where}: {name} was changed after it was written: copy the bundle again")
+        if not _holds(mapped, entry):
+            raise BundleError(f"{where}: {name} was changed after it was written: copy the bundle again")
         if name.endswith(".safetensors"):
             _refuse_not_finite(mapped, f"{where}: {name}")
 

@@ -71,9 +71,18 @@ class Calibrator:
         if not np.isfinite(list(numbers.values())).all():
             raise ValueError("a calibration that is not finite")
         x, y = tensors.get("x"), tensors.get("y")
-        if config["way"] == "isotonic" and (x is None or y is None or x.shape != y.shape or not len(x)):
-            raise ValueError("an isotonic calibration without knots")
+        if (config["way"] == "isotonic") != bool(tensors):
+            raise ValueError("an isotonic calibration without knots, or knots of another")
+        if tensors and (x is None or y is None or not _rising(x, y)):
+            raise ValueError("the knots of a calibration do not rise")
         return cls(way=config["way"], link=config["link"], knots_x=x, knots_y=y, **numbers)
+
+
+def _rising(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> bool:
+    """Whether they are the knots of a line from probability to probability."""
+    if x.ndim != 1 or x.shape != y.shape or not len(x) or not x.dtype == y.dtype == np.float64:
+        return False
+    return bool((np.diff(x) >= 0).all() and (np.diff(y) >= 0).all() and y[0] >= 0 and y[-1] <= 1)
 
 
 def fit_calibrator(

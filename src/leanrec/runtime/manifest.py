@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ CHUNK = 4 << 20
 _NAME = re.compile(r"[a-z0-9_-][a-z0-9_.-]{0,99}\.safetensors|items\.parquet")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _MAX_FILES = 1000
+_MAX_PARTS = 100_000  # what JSON becomes in memory, and the time for it, goes by these
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,13 +77,18 @@ def encode_manifest(
 def parse_manifest(raw: bytes, where: str) -> Manifest:
     """The checked manifest; a BundleError says what is wrong with it."""
     try:
-        body = json.loads(raw, object_pairs_hook=_distinct, parse_constant=_refuse_constant)
+        if raw.count(b"[") + raw.count(b"{") > _MAX_PARTS:
+            raise ValueError(f"more than {_MAX_PARTS:,} lists and objects")
+        body = json.loads(
+            raw.decode(), object_pairs_hook=_distinct, parse_constant=_refuse_constant, parse_float=_finite
+        )
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{where}: {MANIFEST} is not valid JSON ({_short(error)}): copy the bundle again") from error
     version = body.get("format") if isinstance(body, dict) else None
     if version != FORMAT:
+        said = _short(version) if isinstance(version, int | str | None) else f"that is a {type(version).__name__}"
         raise BundleError(
-            f"{where} is a bundle of format {_short(version)}, this leanrec reads format {FORMAT}: "
+            f"{where} is a bundle of format {said}, this leanrec reads format {FORMAT}: "
             "use the leanrec that wrote it, or write it again"
         )
     try:
@@ -89,7 +96,7 @@ def parse_manifest(raw: bytes, where: str) -> Manifest:
         _check_files(manifest.files)
         if manifest.seal != _seal(body) or manifest.id != _identity(body):
             raise ValueError("it was edited after it was written")
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, OverflowError) as error:
         raise BundleError(f"{where}: {MANIFEST} is refused ({_short(error)}): copy the bundle again") from error
     return manifest
 
@@ -127,6 +134,13 @@ def _distinct(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(text: str) -> None:
     raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{_short(text)} is too large a number")
+    return number
 
 
 def _short(value: object) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leanrec.core.errors import BundleError, LeanrecError
+from leanrec.core.errors import BundleError, InputError, LeanrecError
 from leanrec.core.files import current_folder
 from leanrec.core.ids import Vocabulary
 from leanrec.core.jagged import Jagged
@@ -22,9 +22,13 @@ if TYPE_CHECKING:
     from leanrec.features.items import ItemAttributes
     from leanrec.runtime.recommender import Recommender
 
-__all__ = ["load_histories", "pack", "save_histories", "unpack"]
+__all__ = ["load_histories", "pack", "save_histories", "unpack", "vocabulary"]
 
 _ROLES = ("source", "fallback")
+_MISFITS = (
+    LeanrecError, AssertionError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError,
+)  # fmt: skip
+"""What loading parts that do not fit may end in. No MemoryError: sizes are checked before anything is made of them."""
 
 
 def pack(recommender: Recommender) -> tuple[dict[str, Content], dict[str, Any]]:
@@ -54,8 +58,9 @@ def unpack(bundle: Bundle) -> dict[str, Any]:
     try:
         if set(config) - {"newcomers"} != {"repeats", *_ROLES} or not isinstance(config["repeats"], bool):
             raise ValueError("its configuration is not one of a recommender")
-        items = _vocabulary(bundle.tensors["ids"])
-        users = _vocabulary(bundle.tensors["users"]) if "users" in bundle.tensors else None
+        _refuse_strays(bundle.tensors, config)
+        items = vocabulary(bundle.tensors["ids"])
+        users = vocabulary(bundle.tensors["users"]) if "users" in bundle.tensors else None
         newcomers = Newcomers(dict(config["newcomers"]), bundle.tensors["newcomers"]) if "newcomers" in config else None
         sources = {role: _load_source(role, config[role], bundle) for role in _ROLES}
         if sources["source"] is None:
@@ -67,9 +72,11 @@ def unpack(bundle: Bundle) -> dict[str, Any]:
             if source is not None and source.num_items != len(items):
                 raise ValueError(f"{source.name!r} is about {source.num_items} items, the ids are {len(items)}")
     except BundleError as error:
-        raise BundleError(f"{bundle.path}: {error}") from error
-    except (LeanrecError, AssertionError, LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise BundleError(f"the parts of {bundle.path} do not fit together ({error}): write it again") from error
+        raise BundleError(f"{bundle.path}: {_short(error)}") from error
+    except _MISFITS as error:
+        raise BundleError(
+            f"the parts of {bundle.path} do not fit together ({_short(error)}): write it again"
+        ) from error
     facts = {"card": manifest.card, "lineage": manifest.lineage, "certificate": manifest.certificate}
     return {
         "items": items,
@@ -82,7 +89,21 @@ def unpack(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def _vocabulary(tensors: Mapping[str, Any]) -> Vocabulary:
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:200]} ... {text[-90:]}"
+
+
+def _refuse_strays(tensors: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    roles = tuple(f"{role}-" for role in _ROLES if config[role] is not None)
+    own = ("ids", "users", "newcomers") if "newcomers" in config else ("ids", "users")
+    for stem in tensors:
+        if stem not in own and not stem.startswith(roles):
+            raise ValueError(f"{stem}.safetensors belongs to nothing")
+
+
+def vocabulary(tensors: Mapping[str, Any]) -> Vocabulary:
+    """The ids in a file of a bundle, ready to be looked up; ValueError when they are damaged or stand twice."""
     erased = tensors["erased"]
     if "ids" in tensors:
         fits = tensors["ids"].shape == erased.shape and tensors["ids"].dtype == np.int64
@@ -103,14 +124,43 @@ def _load_source(role: str, config: Mapping[str, Any] | None, bundle: Bundle) ->
         return None
     prefix = f"{role}-"
     parts: Parts = {name.removeprefix(prefix): part for name, part in bundle.tensors.items() if name.startswith(prefix)}
-    return SOURCES[config["kind"]].load(config["name"], config["config"], parts)
+    source = SOURCES[config["kind"]].load(config["name"], config["config"], parts)
+    _refuse_unread({"kind": source.kind, "name": source.name, "config": source.config()}, config, role)
+    own = source.parts()
+    _refuse_unread(
+        {stem: dict.fromkeys(own[stem], 0) for stem in own}, {s: dict.fromkeys(parts[s], 0) for s in parts}, role
+    )
+    return source
+
+
+def _refuse_unread(read: Any, written: Any, where: str) -> None:
+    """ValueError for what is in the bundle and not in the source that was made of it: another leanrec meant something
+    by it. What the source holds and the bundle does not is a default that came later.
+    """
+    if isinstance(written, Mapping) and isinstance(read, Mapping):
+        for key, value in written.items():
+            if key not in read:
+                raise ValueError(f"{where}.{key} means nothing to this leanrec")
+            _refuse_unread(read[key], value, f"{where}.{key}")
+    elif isinstance(written, list) and isinstance(read, list | tuple):
+        if len(written) != len(read):
+            raise ValueError(f"{where} has {len(written)} entries, of which {len(read)} are read")
+        for place, (value, meant) in enumerate(zip(written, read, strict=True)):
+            _refuse_unread(meant, value, f"{where}.{place}")
+    elif written != read or isinstance(written, bool) != isinstance(read, bool):
+        raise ValueError(f"{where} is {str(written)[:50]!r} and read as {str(read)[:50]!r}")
 
 
 def _attributes(bundle: Bundle, size: int) -> ItemAttributes | None:
     if bundle.items is None:
         return None
+    from leanrec.data.parquet import check_small_parquet
     from leanrec.features.items import ItemAttributes
 
+    try:
+        check_small_parquet(bundle.items, size, "items.parquet")
+    except InputError as error:
+        raise BundleError(f"{bundle.path}: {error}") from error
     return ItemAttributes.from_parquet(bundle.items, size)
 
 

@@ -25,6 +25,8 @@ _PANEL = 1 << 16
 """Values decoded at a time: 256 KB, which stay in the second-level cache."""
 _KEPT = 1 << 18
 """Values of a matrix, 1 MB, up to which it is decoded once."""
+_EXPONENT = np.uint16(0x7F80)
+"""All bits of it are set in NaN and infinity."""
 _SHRINK = np.linspace(1.0, 0.6, 17, dtype=np.float32)
 
 
@@ -95,6 +97,7 @@ class BFloat16(Stored):
     def size_of(cls, arrays: Arrays) -> tuple[int, int] | None:
         weight = arrays["weight"]
         fits = weight.ndim == 2 and weight.dtype == np.uint16 and weight.size and is_f32(arrays["bias"], len(weight))
+        fits = fits and not ((weight & _EXPONENT) == _EXPONENT).any()  # what is stored as whole numbers may be NaN too
         return (weight.shape[0], weight.shape[1]) if fits else None
 
     @classmethod

@@ -16,12 +16,20 @@ from leanrec.runtime.engines.arrays import chunks, named_misfits
 __all__ = ["EncoderShape", "SequenceEngine"]
 
 F32 = npt.NDArray[np.float32]
+_LARGEST = 1 << 16
 
 
 class EncoderShape(Config, frozen=True, kw_only=True):
     """What the arrays are arranged into."""
 
     dim: int
+
+    def __post_init__(self) -> None:
+        """Sizes are counted to before arrays are looked at: impossible ones end here."""
+        for name in self.__struct_fields__:
+            size = getattr(self, name)
+            if isinstance(size, int) and not 0 <= size <= _LARGEST:
+                raise ValueError(f"{name} must be between 0 and {_LARGEST}, not {size}")
 
 
 S = TypeVar("S", bound=EncoderShape)

@@ -25,6 +25,7 @@ __all__ = ["TransformerEngine", "TransformerShape", "rotation_of"]
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 _ROTARY_BASE = 10_000.0  # nn.rotary's
+_LARGEST_ROTATION = 1 << 24  # made, not stored: nothing on disk bounds it
 
 
 class TransformerShape(EncoderShape, frozen=True, kw_only=True):
@@ -111,7 +112,8 @@ def _refuse_misfits(shape: TransformerShape, tensors: Mapping[str, npt.NDArray[A
     fits = dim > 0 and shape.heads > 0 and dim % shape.heads == 0 and items_ND.shape[1:] == (dim,)
     fits = fits and all(inner % (dim // shape.heads) == 0 for inner in inners)
     fits = fits and shape.max_length > shape.bidirectional
-    fits = fits and not (shape.positions == "rotary" and dim // shape.heads % 2)
+    if shape.positions == "rotary":
+        fits = fits and not dim // shape.heads % 2 and shape.max_length * dim <= _LARGEST_ROTATION
     refuse_misfits(tensors, fits=fits, dense=dense, plain=plain)
 
 

@@ -19,6 +19,9 @@ _ARRAYS: Mapping[str, str] = {
     "set_offsets": "<i4",
 }  # fmt: skip
 
+_WIDEST = 1 << 17
+"""Columns of `tree_inputs`, of which no array on disk says how many they may be."""
+
 
 def tree_inputs(batch: FeatureBatch) -> npt.NDArray[np.float64]:
     """(B, F) what trees look at: category codes, then a column 0 or 1 for each code of each list, then numbers."""
@@ -63,6 +66,8 @@ class TreeEngine:
 
 
 def _check(arrays: Mapping[str, npt.NDArray[Any]], columns: int) -> None:
+    if columns > _WIDEST:
+        raise ValueError(f"{columns:,} columns")
     for name, kind in _ARRAYS.items():
         if arrays[name].dtype.str != kind:
             raise ValueError(f"{name} of another type")

@@ -101,7 +101,7 @@ def _check(offsets: npt.NDArray[Any], terms: npt.NDArray[Any], values: npt.NDArr
         raise ValueError("offsets do not cover the terms")
     if len(values) != len(terms) or not np.isfinite(values).all():
         raise ValueError("values do not fit the terms")
-    if type(num_terms) is not int or not 0 <= num_terms < 1 << 31:
+    if type(num_terms) is not int or not 0 <= num_terms <= (1 << 16) + 8 * len(terms):
         raise ValueError(f"num_terms {num_terms!r}")
     if len(terms) and not (terms.min() >= 0 and terms.max() < num_terms):
         raise ValueError("a term is out of range")

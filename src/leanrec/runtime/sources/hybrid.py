@@ -22,6 +22,8 @@ __all__ = ["HISTORY", "HybridSource"]
 HISTORY = "history"
 """What brought an item that the history holds and that no source found."""
 
+_DEEPEST = 1 << 16
+
 
 class HybridSource(Source):
     """Asks every source for `depth` candidates, more when more answers are wanted, and scores their union by `merge`.
@@ -99,7 +101,7 @@ class HybridSource(Source):
         try:
             sources = load_nested(config["sources"], parts)
             depth, repeats, items = config["depth"], config["repeats"], sources[0].num_items
-            if type(depth) is not int or depth < 1 or type(repeats) is not bool:
+            if type(depth) is not int or not 1 <= depth <= _DEEPEST or type(repeats) is not bool:
                 raise ValueError(f"depth {depth!r}, repeats {repeats!r}")
             merge, tensors = config["merge"], parts.get("merge", {})
             merged = MERGES[merge["kind"]].load(merge["config"], tensors, len(sources), items)

@@ -12,6 +12,7 @@ from leanrec.core.errors import BundleError, ConfigError
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits, Queries
 from leanrec.features.batch import FeatureBatch
+from leanrec.features.stacked import blank
 from leanrec.features.tables import FeatureTables
 from leanrec.runtime.base import Parts, ScoringEngine, Source
 from leanrec.runtime.calibration import Calibrator
@@ -90,8 +91,10 @@ class ScoringSource(Source):
             engine = kind.load(config["engine"]["config"], parts["engine"], tables.space.layout)
             calibrator = Calibrator.load(config["calibration"], parts.get("calibration", {}))
             task, num_items = config["task"], config["items"]
-            if type(task) is not int or not 0 <= task < 64 or type(num_items) is not int:
+            if type(task) is not int or not 0 <= task < engine.raw(blank(tables.space.layout, 1)).shape[1]:
                 raise ValueError(f"task {task!r}")
+            if num_items != tables.num_items:
+                raise ValueError(f"{num_items} items, features of {tables.num_items}")
         except ConfigError as error:
             raise BundleError(f"{error}: update leanrec, or write the bundle again") from error
         except (KeyError, ValueError, TypeError) as error:

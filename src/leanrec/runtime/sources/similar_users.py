@@ -103,7 +103,9 @@ class SimilarUsersSource(Source):
             _check(offsets, items, counts_T, idf_N)
             users, shrinkage, window = config["users"], config["shrinkage"], config["window"]
             kind, mean_events = config["similarity"], config["mean_events"]
-            if not (type(users) is int and users > 0 and type(window) is int and window > 0 and shrinkage >= 0):
+            if not (
+                type(users) is int and users > 0 and type(window) is int and 0 < window < 1 << 31 and shrinkage >= 0
+            ):
                 raise ValueError(f"users {users!r}, window {window!r}, shrinkage {shrinkage!r}")
             if kind not in SIMILARITIES or not 0 <= mean_events < np.inf:
                 raise ValueError(f"similarity {kind!r}, mean_events {mean_events!r}")
