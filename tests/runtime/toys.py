@@ -14,6 +14,7 @@ from leanrec.core.nouns import Hits, Queries
 from leanrec.core.registry import Entry
 from leanrec.events.base import HistoryStore
 from leanrec.index import INDEXES
+from leanrec.index.vectors import ItemVectors, vectors_of
 from leanrec.runtime.base import Parts, Source
 from leanrec.runtime.engines import ENGINES
 from leanrec.runtime.recommender import Recommender
@@ -26,16 +27,16 @@ class MeanEngine:
 
     kind: ClassVar[str] = "toy-mean"
 
-    def __init__(self, items_ND: npt.NDArray[np.float32]) -> None:
-        self.items_ND = items_ND
+    def __init__(self, items: npt.NDArray[np.float32] | ItemVectors) -> None:
+        self.items = vectors_of(items)
 
     @property
     def dim(self) -> int:
-        return self.items_ND.shape[1]
+        return self.items.shape[1]
 
     def encode(self, histories: Jagged) -> npt.NDArray[np.float32]:
         assert len(histories) == 0 or histories.lengths.min() > 0
-        return np.stack([self.items_ND[row].mean(axis=0, dtype=np.float64) for row in histories]).astype(np.float32)
+        return np.stack([self.items.gather(row).mean(axis=0, dtype=np.float64) for row in histories]).astype(np.float32)
 
     def config(self) -> dict[str, Any]:
         return {}
@@ -44,8 +45,10 @@ class MeanEngine:
         return {}
 
     @classmethod
-    def load(cls, config: Mapping[str, Any], tensors: Mapping[str, Any], items_ND: npt.NDArray[np.float32]) -> Self:
-        return cls(items_ND)
+    def load(
+        cls, config: Mapping[str, Any], tensors: Mapping[str, Any], items: npt.NDArray[np.float32] | ItemVectors
+    ) -> Self:
+        return cls(items)
 
 
 class FixedSource(Source):

@@ -9,6 +9,12 @@ INDEXES: Registry[Index] = Registry(
     "index",
     {
         "exact": Entry("leanrec.index.exact:ExactIndex", "full precision, blocks of a matrix product"),
+        "coded": Entry(
+            "leanrec.index.coded:CodedIndex", "vectors of any kind scanned as they are, then exact rescoring"
+        ),
+        "coded-pruned": Entry(
+            "leanrec.index.pruned:PrunedIndex", "product codes by falling sub-id while items can win"
+        ),
         "certified-int8": Entry(
             "leanrec.index.certified:CertifiedInt8Index", "int8 scan with error bounds, then exact rescoring"
         ),

@@ -1,6 +1,7 @@
 """The contract of an index: the k items with the largest inner product with a query.
 
-Every index that calls itself exact gives the same answer: scores are the inner product of the float32 rows summed in
+Every index that calls itself exact gives the same answer: scores are the inner product of the float32 rows (as they
+decode, where they are kept in another way: `index.vectors`) summed in
 float64 in order of dimension and rounded once to float32; equal scores go by rising item row. So ids do not depend on
 the batch, on blocks, on threads, or on which exact index answers.
 """
@@ -14,19 +15,22 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.core.errors import BundleError, InputError
+from leanrec.core.errors import BundleError, ConfigError, InputError
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits
+from leanrec.index.vectors import Float32Vectors, ItemVectors
 
 __all__ = ["Index", "answerable", "marked", "removed_rows", "stored_removed"]
 
 
 class Index(ABC):
-    """Top-k by inner product over a table of item vectors.
+    """Top-k by inner product over item vectors.
 
     items_ND: (N, D) float32, C order, finite; may be mapped read-only. It is kept, not copied. removed_N: rows that are
     never answered, (N,), or (0,) when there are none. An index does not change: `add` and `remove` give another one,
     so that the old one can answer until the new one takes its place.
+    An index over vectors of other kinds overrides `vectors`, `over` and `restore`, and decodes where `items_ND` is asked
+    for.
     """
 
     name: ClassVar[str]
@@ -39,6 +43,21 @@ class Index(ABC):
     @abstractmethod
     def build(cls, items_ND: npt.NDArray[np.float32]) -> Self:
         """Index a table."""
+
+    @property
+    def vectors(self) -> ItemVectors:
+        """What is searched, for everyone who reads item rows."""
+        return Float32Vectors(self.items_ND)
+
+    @classmethod
+    def over(cls, vectors: ItemVectors) -> Self:
+        """Index vectors of any kind that this index can read; a ConfigError for the others."""
+        return cls.build(_table(cls.name, vectors))
+
+    @classmethod
+    def restore(cls, vectors: ItemVectors, tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """The index as it was stored, over the same vectors."""
+        return cls.from_tensors(_table(cls.name, vectors), tensors)
 
     @abstractmethod
     def search(
@@ -118,3 +137,9 @@ def stored_removed(tensors: Mapping[str, npt.NDArray[Any]], size: int) -> npt.ND
     mask_N = np.zeros(size, np.bool_)
     mask_N[rows] = True
     return mask_N
+
+
+def _table(name: str, vectors: ItemVectors) -> npt.NDArray[np.float32]:
+    if not isinstance(vectors, Float32Vectors):
+        raise ConfigError(f"the index {name!r} reads float32 item vectors, these are {vectors.kind}: use 'coded'")
+    return vectors.table_ND

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from leanrec.kernels.jit import jit
 
-__all__ = ["join_halves", "round_rows", "split_rows", "widen_rows"]
+__all__ = ["join_halves", "nearest_bfloat16", "round_rows", "split_rows", "widen_rows"]
 
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
@@ -19,6 +19,14 @@ _MIX2 = np.uint64(0x94D049BB133111EB)
 _ROW = np.uint64(0xD1342543DE82EF95)
 _HALF = np.uint32(16)
 _LOW = np.uint32(0xFFFF)
+
+
+def nearest_bfloat16(values: F32) -> U16:
+    """The upper halves of finite values, rounded to nearest, ties to even; the largest ones stay finite."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> _HALF) & np.uint32(1))) >> _HALF
+    beyond = (rounded & np.uint32(0x7F80)) == 0x7F80
+    return np.where(beyond, bits >> _HALF, rounded).astype(np.uint16)
 
 
 @jit

@@ -12,9 +12,11 @@ import numpy.typing as npt
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits, Queries
 from leanrec.features.batch import FeatureBatch, Layout
+from leanrec.index.vectors import ItemVectors
 
 __all__ = ["Engine", "Parts", "PersonalEngine", "QueryEncoder", "QueryEngine", "ScoringEngine", "Source", "TimedEngine"]
 
+F32 = npt.NDArray[np.float32]
 Parts = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 """File stem in the bundle -> array name -> array."""
 
@@ -39,16 +41,17 @@ class Engine(QueryEncoder, Protocol):
     kind: ClassVar[str]
 
     def config(self) -> dict[str, Any]:
-        """Plain values; with `tensors` and the item table, all that `load` needs."""
+        """Plain values; with `tensors` and the item vectors, all that `load` needs."""
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        """The encoder's own arrays, the item table apart."""
+        """The encoder's own arrays, the item vectors apart."""
 
     @classmethod
-    def load(
-        cls, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], items_ND: npt.NDArray[np.float32]
-    ) -> Self:
-        """The encoder as it was stored; arrays may be mapped read-only. A BundleError says what does not fit."""
+    def load(cls, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], items: F32 | ItemVectors) -> Self:
+        """The encoder as it was stored, reading rows with `gather`. Arrays may be mapped read-only.
+
+        A BundleError says what does not fit.
+        """
 
 
 @runtime_checkable

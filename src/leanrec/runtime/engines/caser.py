@@ -30,14 +30,14 @@ class CaserShape(EncoderShape, frozen=True, kw_only=True):
 class CaserEngine(SequenceEngine[CaserShape]):
     """(B, D) query vectors of the last `window` items of histories.
 
-    tensors: as nn.blocks.Caser names them. items_ND: (N, D) the item table, also the input vectors.
+    tensors: as nn.blocks.Caser names them. items: (N, D) the item vectors, also the input.
     """
 
     kind: ClassVar[str] = "caser"
     Shape = CaserShape
 
     def _arrange(self, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
-        _refuse_misfits(self.shape, tensors, self.items_ND)
+        _refuse_misfits(self.shape, tensors, self.items.shape)
         self._horizontal = [make_dense(tensors, f"horizontal.{i}") for i in range(self.shape.window)]
         self._vertical, self._hidden, self._out = (make_dense(tensors, name) for name in ("vertical", "hidden", "out"))
         self._norm: tuple[F32, F32] = tensors["norm.weight"], tensors["norm.bias"]
@@ -51,7 +51,7 @@ class CaserEngine(SequenceEngine[CaserShape]):
         seen_BWD = np.zeros((batch, window, dim), np.float32)
         row_T = histories.row_of()
         place_T = np.arange(len(row_T)) - histories.offsets[1:][row_T] + window
-        seen_BWD[row_T, place_T] = self.items_ND[histories.values] * np.float32(dim**0.5)
+        seen_BWD[row_T, place_T] = self.items.gather(histories.values) * np.float32(dim**0.5)
         by_age = np.ascontiguousarray(seen_BWD.transpose(0, 2, 1)).reshape(batch * dim, window)
         parts = [self._vertical(by_age).reshape(batch, dim * self.shape.vertical)]
         for height, layer in enumerate(self._horizontal, 1):
@@ -65,10 +65,10 @@ class CaserEngine(SequenceEngine[CaserShape]):
         return encoded
 
 
-def _refuse_misfits(shape: CaserShape, tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> None:
+def _refuse_misfits(shape: CaserShape, tensors: Mapping[str, npt.NDArray[Any]], items: tuple[int, int]) -> None:
     dim, window, filters = shape.dim, shape.window, shape.filters
     dense: dict[str, Shape] = {f"horizontal.{i}": (filters, (i + 1) * dim) for i in range(window)}
     dense |= {"vertical": (shape.vertical, window), "hidden": (dim, window * filters + shape.vertical * dim)}
     dense |= {"out": (dim, dim)}
-    fits = min(dim, window, filters, shape.vertical) > 0 and items_ND.shape[1:] == (dim,)
+    fits = min(dim, window, filters, shape.vertical) > 0 and items[1] == dim
     refuse_misfits(tensors, fits=fits, dense=dense, plain={"norm.weight": (dim,), "norm.bias": (dim,)})

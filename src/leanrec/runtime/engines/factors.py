@@ -26,8 +26,9 @@ from leanrec.core.config import Config, build, to_dict
 from leanrec.core.errors import BundleError
 from leanrec.core.jagged import Jagged
 from leanrec.data.cases import distinct
+from leanrec.index.vectors import Float32Vectors, ItemVectors, vectors_of
 from leanrec.kernels.fold import fold_mean, fold_ridge
-from leanrec.runtime.engines.arrays import Shape, named_misfits, refuse_misfits
+from leanrec.runtime.engines.arrays import Shape, chunks, named_misfits, refuse_misfits
 
 __all__ = ["FactorsConfig", "FactorsEngine"]
 
@@ -57,7 +58,7 @@ class FactorsConfig(Config, frozen=True, kw_only=True):
 
 
 class FactorsEngine:
-    """(B, D) vectors of users; items_ND: (N, D) the item table that they are multiplied with.
+    """(B, D) vectors of users; items: (N, D) the item vectors that they are multiplied with.
 
     tensors: `users` (U, D) the vectors of known users, a row of zeros where nothing was learned of one; `inputs`
     (N, D) for `mean`; `spectrum` (D,) for `ridge`. All float32, the first two may be left out.
@@ -65,22 +66,24 @@ class FactorsEngine:
 
     kind: ClassVar[str] = "factors"
 
-    def __init__(self, config: FactorsConfig, tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> None:
-        self._config, self._tensors, self.items_ND = config, dict(tensors), items_ND
-        dim = items_ND.shape[1]
+    def __init__(
+        self, config: FactorsConfig, tensors: Mapping[str, npt.NDArray[Any]], items: F32 | ItemVectors
+    ) -> None:
+        self._config, self._tensors, self.items = config, dict(tensors), vectors_of(items)
+        dim = self.items.shape[1]
         plain: dict[str, Shape] = {"spectrum": (dim,)} if config.fold == "ridge" else {}
         if "inputs" in tensors:
-            plain["inputs"] = items_ND.shape
+            plain["inputs"] = self.items.shape
         if "users" in tensors:
             plain["users"] = (len(tensors["users"]), dim)
         with named_misfits():
             refuse_misfits(tensors, fits=dim > 2 or config.fold != "ratings", dense={}, plain=plain)
-        self._inputs_ND: F32 = tensors.get("inputs", items_ND)
+        self._inputs = vectors_of(tensors["inputs"]) if "inputs" in tensors else self.items
         self._users_UD: F32 = tensors.get("users", np.empty((0, dim), np.float32))
 
     @property
     def dim(self) -> int:
-        return int(self.items_ND.shape[1])
+        return self.items.shape[1]
 
     @property
     def num_users(self) -> int:
@@ -99,19 +102,23 @@ class FactorsEngine:
         assert len(histories) == 0 or histories.lengths.min() > 0, "an encoder gets non-empty histories"
         items = distinct(histories)
         result = np.zeros((len(items), self.dim), np.float32)
-        rows_T = items.values.astype(np.int32, copy=False)
+        for start, stop in chunks(items):
+            self._fold(items.slice(start, stop), result[start:stop])
+        return result
+
+    def _fold(self, items: Jagged, result: F32) -> None:
         if self._config.fold == "mean":
-            fold_mean(items.offsets, rows_T, self._inputs_ND, self._config.power, result)
+            rows, table_ND = _readable(self._inputs, items)
+            fold_mean(rows.offsets, rows.values, table_ND, self._config.power, result)
         elif self._config.fold == "ridge":
             spectrum_D = self._tensors["spectrum"].astype(np.float64)
-            self._fold_ridge(items, self.items_ND, spectrum_D, np.ones(len(rows_T)), result)
+            self._fold_ridge(*_readable(self.items, items), spectrum_D, np.ones(len(items.values)), result)
         else:
             self._fold_ratings(items, result)
-        return result
 
     def _fold_ratings(self, items: Jagged, result: F32) -> None:
         """Taste and bias by ridge regression on `liking`; the item table's bias column plays no part in it."""
-        tastes_ND = np.delete(self.items_ND[items.values], -2, axis=1)
+        tastes_ND = np.delete(self.items.gather(items.values), -2, axis=1)
         own = Jagged(np.arange(len(items.values), dtype=np.int32), items.offsets)
         found_BD = np.empty((len(items), self.dim - 1), np.float32)
         targets_T = np.full(len(items.values), self._config.liking)
@@ -137,9 +144,16 @@ class FactorsEngine:
         return self._tensors
 
     @classmethod
-    def load(cls, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> Self:
+    def load(cls, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], items: F32 | ItemVectors) -> Self:
         try:
             shape = build(FactorsConfig, config, where="the engine")
         except ValueError as error:
             raise BundleError(f"{error}: the bundle is damaged") from error
-        return cls(shape, tensors, items_ND)
+        return cls(shape, tensors, items)
+
+
+def _readable(vectors: ItemVectors, items: Jagged) -> tuple[Jagged, F32]:
+    """Histories as int32 rows of a float32 table: of the whole one where there is one, else of their own rows."""
+    if isinstance(vectors, Float32Vectors):
+        return Jagged(items.values.astype(np.int32, copy=False), items.offsets), vectors.table_ND
+    return Jagged(np.arange(len(items.values), dtype=np.int32), items.offsets), vectors.gather(items.values)

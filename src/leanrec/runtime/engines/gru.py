@@ -31,14 +31,14 @@ class GRUShape(EncoderShape, frozen=True, kw_only=True):
 class GRUEngine(SequenceEngine[GRUShape]):
     """(B, D) query vectors of histories: the state after the last of `max_length` items.
 
-    tensors: as nn.blocks.GRU names them. items_ND: (N, D) the item table, also the input vectors.
+    tensors: as nn.blocks.GRU names them. items: (N, D) the item vectors, also the input.
     """
 
     kind: ClassVar[str] = "gru"
     Shape = GRUShape
 
     def _arrange(self, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
-        _refuse_misfits(self.shape, tensors, self.items_ND)
+        _refuse_misfits(self.shape, tensors, self.items.shape)
         self._layers = [
             tuple(tensors[f"gru.{name}_l{i}"] for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh"))
             for i in range(self.shape.layers)
@@ -56,7 +56,7 @@ class GRUEngine(SequenceEngine[GRUShape]):
         lengths, first = histories.lengths[order], histories.offsets[:-1][order]
         running = np.searchsorted(-lengths, -np.arange(1, lengths[0] + 1), side="right")
         steps = np.concatenate([first[:count] + step for step, count in enumerate(running)])
-        x = self.items_ND[histories.values[steps]] * np.float32(self.dim**0.5)
+        x = self.items.gather(histories.values[steps]) * np.float32(self.dim**0.5)
         for weight_ih, bias_ih, weight_hh, bias_hh in self._layers:
             inputs = x @ weight_ih.T
             inputs += bias_ih
@@ -80,11 +80,11 @@ class GRUEngine(SequenceEngine[GRUShape]):
         return outputs, state
 
 
-def _refuse_misfits(shape: GRUShape, tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> None:
+def _refuse_misfits(shape: GRUShape, tensors: Mapping[str, npt.NDArray[Any]], items: tuple[int, int]) -> None:
     dim, hidden = shape.dim, shape.hidden
     plain: dict[str, Shape] = {"norm.weight": (dim,), "norm.bias": (dim,)}
     for i in range(shape.layers):
         plain |= {f"gru.weight_ih_l{i}": (3 * hidden, dim if i == 0 else hidden), f"gru.bias_ih_l{i}": (3 * hidden,)}
         plain |= {f"gru.weight_hh_l{i}": (3 * hidden, hidden), f"gru.bias_hh_l{i}": (3 * hidden,)}
-    fits = min(dim, hidden, shape.layers, shape.max_length) > 0 and items_ND.shape[1:] == (dim,)
+    fits = min(dim, hidden, shape.layers, shape.max_length) > 0 and items[1] == dim
     refuse_misfits(tensors, fits=fits, dense={"out": (dim, hidden)}, plain=plain)

@@ -39,14 +39,14 @@ class HSTUShape(EncoderShape, frozen=True, kw_only=True):
 class HSTUEngine(SequenceEngine[HSTUShape]):
     """(B, D) query vectors of histories: the last `max_length` items, encoded at the last position.
 
-    tensors: as nn.blocks.HSTU names them. items_ND: (N, D) the item table, also the input vectors.
+    tensors: as nn.blocks.HSTU names them. items: (N, D) the item vectors, also the input.
     """
 
     kind: ClassVar[str] = "hstu"
     Shape = HSTUShape
 
     def _arrange(self, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
-        _refuse_misfits(self.shape, tensors, self.items_ND)
+        _refuse_misfits(self.shape, tensors, self.items.shape)
         self._norm: tuple[F32, F32] = tensors["norm.weight"], tensors["norm.bias"]
         self._layers = [_Layer(under(tensors, f"blocks.{i}."), self.shape) for i in range(self.shape.layers)]
 
@@ -58,7 +58,7 @@ class HSTUEngine(SequenceEngine[HSTUShape]):
         return self._in_chunks(histories, times if self.shape.timed else None)
 
     def _encode(self, histories: Jagged, times_T: npt.NDArray[np.float64]) -> F32:
-        x = self.items_ND[histories.values] * np.float32(self.dim**0.5)
+        x = self.items.gather(histories.values) * np.float32(self.dim**0.5)
         ends, first = histories.offsets[1:] - 1, histories.offsets[:-1]
         for layer in self._layers[:-1]:
             x = layer(x, times_T, np.arange(len(x)), np.repeat(first, histories.lengths))
@@ -67,7 +67,7 @@ class HSTUEngine(SequenceEngine[HSTUShape]):
         return encoded
 
 
-def _refuse_misfits(shape: HSTUShape, tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> None:
+def _refuse_misfits(shape: HSTUShape, tensors: Mapping[str, npt.NDArray[Any]], items: tuple[int, int]) -> None:
     dim, heads = shape.dim, shape.heads
     plain: dict[str, Shape] = {"norm.weight": (dim,), "norm.bias": (dim,)}
     dense = dict[str, Shape]()
@@ -77,7 +77,7 @@ def _refuse_misfits(shape: HSTUShape, tensors: Mapping[str, npt.NDArray[Any]], i
         plain |= {f"{at}position_PH": (shape.max_length, heads)}
         plain |= {f"{at}time_BH": (_BUCKETS + 1, heads)} if shape.timed else {}
         dense |= {f"{at}uvqk": (4 * dim, dim), f"{at}out": (dim, dim)}
-    fits = dim > 0 and heads > 0 and dim % heads == 0 and shape.max_length > 0 and items_ND.shape[1:] == (dim,)
+    fits = dim > 0 and heads > 0 and dim % heads == 0 and shape.max_length > 0 and items[1] == dim
     refuse_misfits(tensors, fits=fits, dense=dense, plain=plain)
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from leanrec.core.config import Config, build, to_dict
 from leanrec.core.jagged import Jagged
+from leanrec.index.vectors import ItemVectors, vectors_of
 from leanrec.runtime.engines.arrays import chunks, named_misfits
 
 __all__ = ["EncoderShape", "SequenceEngine"]
@@ -38,16 +39,16 @@ S = TypeVar("S", bound=EncoderShape)
 class SequenceEngine(ABC, Generic[S]):
     """(B, D) query vectors of histories: the last `window` items, encoded at the last position.
 
-    tensors: as the network names them. items_ND: (N, D) the item table, also the input vectors. A BundleError says
-    which arrays do not fit the shape.
+    tensors: as the network names them. items: (N, D) the item vectors, also the input. A BundleError says which arrays
+    do not fit the shape.
     """
 
     kind: ClassVar[str]
     Shape: ClassVar[type[EncoderShape]]
 
     @final
-    def __init__(self, shape: S, tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> None:
-        self.shape, self.items_ND = shape, items_ND
+    def __init__(self, shape: S, tensors: Mapping[str, npt.NDArray[Any]], items: F32 | ItemVectors) -> None:
+        self.shape, self.items = shape, vectors_of(items)
         self._tensors = dict(tensors)
         with named_misfits():
             self._arrange(tensors)
@@ -96,6 +97,6 @@ class SequenceEngine(ABC, Generic[S]):
 
     @classmethod
     @final
-    def load(cls, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> Self:
+    def load(cls, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], items: F32 | ItemVectors) -> Self:
         shape: Any = build(cls.Shape, config, where="encoder")
-        return cls(shape, tensors, items_ND)
+        return cls(shape, tensors, items)

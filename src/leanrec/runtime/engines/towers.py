@@ -13,6 +13,7 @@ from leanrec.core.config import Config, build, to_dict
 from leanrec.core.errors import BundleError
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Queries
+from leanrec.index.vectors import ItemVectors, vectors_of
 from leanrec.runtime.dense import make_dense
 from leanrec.runtime.engines.arrays import Shape, chunks, named_misfits, refuse_misfits
 
@@ -34,14 +35,14 @@ class TowersEngine:
     """x + W2 relu(W1 x + b1) + b2, where x is the pooled history and what the user's attributes add to it.
 
     tensors: `inner`, `outer` layers; for attention `look`, `weigh.weight` (1, D) and `ago_L`; `users` (U, D) where
-    attributes of users are known. items_ND: (N, D) vectors of the item tower.
+    attributes of users are known. items: (N, D) vectors of the item tower.
     """
 
     kind: ClassVar[str] = "towers"
 
-    def __init__(self, shape: TowersShape, tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> None:
-        self.shape, self._tensors, self.items_ND = shape, dict(tensors), items_ND
-        dim = items_ND.shape[1]
+    def __init__(self, shape: TowersShape, tensors: Mapping[str, npt.NDArray[Any]], items: F32 | ItemVectors) -> None:
+        self.shape, self._tensors, self.items = shape, dict(tensors), vectors_of(items)
+        dim = self.items.shape[1]
         dense: dict[str, Shape] = {"inner": (shape.hidden, dim), "outer": (dim, shape.hidden)}
         plain: dict[str, Shape] = {"users": (len(tensors["users"]), dim)} if "users" in tensors else {}
         if shape.pooling == "attention":
@@ -54,7 +55,7 @@ class TowersEngine:
 
     @property
     def dim(self) -> int:
-        return int(self.items_ND.shape[1])
+        return self.items.shape[1]
 
     @property
     def num_users(self) -> int:
@@ -86,7 +87,7 @@ class TowersEngine:
         pooled_BD = np.zeros((len(histories), self.dim), np.float32)
         for start, stop in chunks(histories):
             some = histories.slice(start, stop)
-            vectors_TD = self.items_ND[some.values]
+            vectors_TD = self.items.gather(some.values)
             weights_T = self._weights(some, vectors_TD)
             filled = np.flatnonzero(some.lengths)
             if len(filled):
@@ -115,9 +116,9 @@ class TowersEngine:
         return self._tensors
 
     @classmethod
-    def load(cls, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> Self:
+    def load(cls, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], items: F32 | ItemVectors) -> Self:
         try:
             shape = build(TowersShape, config, where="the engine")
         except (ValueError, msgspec.ValidationError) as error:
             raise BundleError(f"{error}: the bundle is damaged") from error
-        return cls(shape, tensors, items_ND)
+        return cls(shape, tensors, items)

@@ -56,7 +56,7 @@ class _Batch:
 class TransformerEngine(SequenceEngine[TransformerShape]):
     """(B, D) query vectors of histories: the last `max_length` items, encoded at the last position.
 
-    tensors: as nn.blocks.Transformer names them. items_ND: (N, D) the item table, also the input vectors.
+    tensors: as nn.blocks.Transformer names them. items: (N, D) the item vectors, also the input.
     """
 
     kind: ClassVar[str] = "transformer"
@@ -67,7 +67,7 @@ class TransformerEngine(SequenceEngine[TransformerShape]):
         block = _BLOCKS.get(shape.block)
         if block is None:
             raise BundleError(f"this bundle has an encoder block {shape.block!r} that this version does not know")
-        _refuse_misfits(shape, tensors, self.items_ND)
+        _refuse_misfits(shape, tensors, self.items.shape)
         self._positions: F32 | None = tensors["positions.weight"] if shape.positions == "learned" else None
         self._mask: F32 | None = tensors["mask_D"] if shape.bidirectional else None
         self._norm: tuple[F32, F32] = tensors["norm.weight"], tensors["norm.bias"]
@@ -79,7 +79,7 @@ class TransformerEngine(SequenceEngine[TransformerShape]):
         return self.shape.max_length - self.shape.bidirectional
 
     def _encode(self, histories: Jagged, times_T: npt.NDArray[np.float64]) -> F32:
-        x, offsets = self.items_ND[histories.values], histories.offsets
+        x, offsets = self.items.gather(histories.values), histories.offsets
         if self._mask is not None:
             x = np.insert(x, offsets[1:], self._mask, axis=0)
             offsets = offsets + np.arange(len(offsets))
@@ -95,7 +95,7 @@ class TransformerEngine(SequenceEngine[TransformerShape]):
         return encoded
 
 
-def _refuse_misfits(shape: TransformerShape, tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> None:
+def _refuse_misfits(shape: TransformerShape, tensors: Mapping[str, npt.NDArray[Any]], items: tuple[int, int]) -> None:
     dim, gated = shape.dim, shape.block == "ligr"
     norms, inners, dense = ["norm"], list[int](), dict[str, Shape]()
     for layer in range(shape.layers):
@@ -109,7 +109,7 @@ def _refuse_misfits(shape: TransformerShape, tensors: Mapping[str, npt.NDArray[A
     plain: dict[str, Shape] = {f"{name}.{part}": (dim,) for name in norms for part in ("weight", "bias")}
     plain |= {"positions.weight": (shape.max_length, dim)} if shape.positions == "learned" else {}
     plain |= {"mask_D": (dim,)} if shape.bidirectional else {}
-    fits = dim > 0 and shape.heads > 0 and dim % shape.heads == 0 and items_ND.shape[1:] == (dim,)
+    fits = dim > 0 and shape.heads > 0 and dim % shape.heads == 0 and items[1] == dim
     fits = fits and all(inner % (dim // shape.heads) == 0 for inner in inners)
     fits = fits and shape.max_length > shape.bidirectional
     if shape.positions == "rotary":

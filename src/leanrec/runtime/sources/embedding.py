@@ -1,4 +1,4 @@
-"""An encoder's query vector against a table of item vectors, through an index."""
+"""An encoder's query vector against item vectors, through an index."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ from leanrec.core.errors import BundleError, ConfigError
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits, Queries
 from leanrec.index import INDEXES, Index
-from leanrec.kernels.topk import canonical_scores
+from leanrec.index.vectors import VECTORS, Float32Vectors, scores_of
 from leanrec.runtime.base import Engine, Parts, PersonalEngine, QueryEngine, Source, TimedEngine
 from leanrec.runtime.engines import ENGINES
 
 __all__ = ["EmbeddingSource"]
 
-_BLOCK = 1 << 16
-
 
 class EmbeddingSource(Source):
-    """encode -> index.search. engine and index share one item table; `score` gives the scores that `search` gives."""
+    """encode -> index.search. engine and index read the same vectors; `score` gives the scores that `search` gives."""
 
     kind = "embedding"
 
     def __init__(self, name: str, engine: Engine, index: Index) -> None:
-        assert engine.dim == index.items_ND.shape[1], "engine and item table have the same D"
+        self.items = index.vectors
+        assert engine.dim == self.items.shape[1], "engine and item vectors have the same D"
         self.name, self.engine, self.index = name, engine, index
-        self.num_items = len(index.items_ND)
+        self.num_items = len(self.items)
         self.timed = isinstance(engine, TimedEngine)
         self.num_users = engine.num_users if isinstance(engine, PersonalEngine | QueryEngine) else 0
         self.personal = self.num_users > 0
@@ -45,7 +44,7 @@ class EmbeddingSource(Source):
         return hits
 
     def _search(self, queries: Queries) -> Hits:
-        return self.index.search(self._encode(queries), queries.k, queries.exclude, queries.allowed)
+        return self.index.search(self.encode(queries), queries.k, queries.exclude, queries.allowed)
 
     def _answerable(self, queries: Queries) -> npt.NDArray[np.bool_]:
         """(B,) whether anything is known to encode: a history, or a user with a vector."""
@@ -59,7 +58,8 @@ class EmbeddingSource(Source):
             return np.zeros(len(queries), np.bool_)
         return self.engine.knows(queries.users)
 
-    def _encode(self, queries: Queries) -> npt.NDArray[np.float32]:
+    def encode(self, queries: Queries) -> npt.NDArray[np.float32]:
+        """(B, D) query vectors of questions about which something is known."""
         if isinstance(self.engine, QueryEngine):
             return self.engine.encode_queries(queries)
         kept_B = self._kept(queries)
@@ -82,19 +82,18 @@ class EmbeddingSource(Source):
         known = np.flatnonzero(answerable_B)
         vectors_BD = np.zeros((len(queries), self.engine.dim), np.float32)
         if len(known):
-            vectors_BD[known] = self._encode(queries.take(known))
+            vectors_BD[known] = self.encode(queries.take(known))
         query_of_T = items.row_of()
-        scores_T: npt.NDArray[np.float32] = canonical_scores(self.index.items_ND, items.values, vectors_BD, query_of_T)
+        scores_T = scores_of(self.items, items.values, vectors_BD, query_of_T)
         scores_T[~answerable_B[query_of_T]] = -np.inf
         return scores_T
 
     def similar(self, item: int, k: int) -> Hits:
         """By the cosine of the item vectors; reads the whole table once."""
-        items_ND = self.index.items_ND
-        query_D = _unit(items_ND[item : item + 1])[0]
+        query_D = _unit(self.items.block(item, item + 1))[0]
         scores_N = np.empty(self.num_items, np.float32)
-        for start in range(0, self.num_items, _BLOCK):
-            scores_N[start : start + _BLOCK] = _unit(items_ND[start : start + _BLOCK]) @ query_D
+        for start, rows_nD in self.items.blocks():
+            scores_N[start : start + len(rows_nD)] = _unit(rows_nD) @ query_D
         scores_N[item] = -np.inf
         count = min(k, self.num_items - 1)
         best = np.lexsort((np.arange(self.num_items), -scores_N))[:count]
@@ -103,22 +102,25 @@ class EmbeddingSource(Source):
         return hits
 
     def config(self) -> dict[str, Any]:
-        return {"engine": {"kind": self.engine.kind, "config": self.engine.config()}, "index": self.index.name}
+        config = {"engine": {"kind": self.engine.kind, "config": self.engine.config()}, "index": self.index.name}
+        if isinstance(self.items, Float32Vectors):  # as in bundles written before there were other kinds
+            return config
+        return {**config, "items": {"kind": self.items.kind, "config": self.items.config()}}
 
     def parts(self) -> Parts:
-        return {"engine": self.engine.tensors(), "items": {"table": self.index.items_ND}, "index": self.index.tensors()}
+        return {"engine": self.engine.tensors(), "items": self.items.tensors(), "index": self.index.tensors()}
 
     @classmethod
     def load(cls, name: str, config: Mapping[str, Any], parts: Parts) -> Self:
-        items_ND = parts["items"]["table"]
-        if items_ND.ndim != 2 or items_ND.dtype != np.float32:
-            raise BundleError(f"the item table of {name} is not a matrix of float32: the bundle is damaged")
+        kept = config.get("items", {"kind": Float32Vectors.kind, "config": {}})
         try:
+            vectors_type = VECTORS[kept["kind"]]
             index_type, engine_type = INDEXES[config["index"]], ENGINES[config["engine"]["kind"]]
         except ConfigError as error:
             raise BundleError(f"{error}: update leanrec, or write the bundle again") from error
-        index = index_type.from_tensors(items_ND, parts["index"])
-        return cls(name, engine_type.load(config["engine"]["config"], parts["engine"], index.items_ND), index)
+        items = vectors_type.from_tensors(kept["config"], parts["items"])
+        index = index_type.restore(items, parts["index"])
+        return cls(name, engine_type.load(config["engine"]["config"], parts["engine"], index.vectors), index)
 
 
 def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -1,0 +1,106 @@
+"""Which rows can still be among the best k, when every score is known up to one radius a query.
+
+A row whose score falls short of the k-th best by more than twice the radius cannot win. `keep` collects the others
+block by block; whoever calls it scores them in full when they become too many.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from leanrec.kernels.jit import jit
+
+__all__ = ["drop", "keep", "keep_all", "listed", "replace_least"]
+
+_CHUNK = 64
+
+
+@jit
+def replace_least(heap_K: Any, value: Any) -> None:
+    """Put `value` in place of the least of a min-heap."""
+    size = len(heap_K)
+    at = 0
+    while True:
+        child = 2 * at + 1
+        if child >= size:
+            break
+        if child + 1 < size and heap_K[child + 1] < heap_K[child]:
+            child += 1
+        if heap_K[child] >= value:
+            break
+        heap_K[at] = heap_K[child]
+        at = child
+    heap_K[at] = value
+
+
+@jit
+def listed(sorted_E: Any, row: Any) -> Any:
+    """Whether a row stands among rising ones."""
+    low, high = 0, len(sorted_E)
+    while low < high:
+        middle = (low + high) // 2
+        if sorted_E[middle] < row:
+            low = middle + 1
+        else:
+            high = middle
+    return low < len(sorted_E) and sorted_E[low] == row
+
+
+@jit
+def keep(
+    scores_n: Any, first: Any, radius: Any, heap_K: Any, rows_C: Any, kept_C: Any, count: Any, exclude_E: Any,
+    allowed_N: Any,
+) -> Any:  # fmt: skip
+    """Offer rows first, first + 1, ... with their scores; the new count of kept rows, at most count + n.
+
+    heap_K: float32, the k best scores so far, a min-heap. rows_C, kept_C: kept rows and their scores. exclude_E:
+    rising rows that may not be answered. allowed_N: (N,) or (0,) for no restriction.
+    """
+    reach = np.float32(2 * radius)
+    for start in range(0, len(scores_n), _CHUNK):
+        stop = min(start + _CHUNK, len(scores_n))
+        floor = heap_K[0] - reach
+        reaching = 0
+        for i in range(start, stop):  # branch-free, so that it vectorises; mostly nothing reaches
+            reaching += scores_n[i] >= floor
+        if reaching == 0:
+            continue
+        for i in range(start, stop):
+            score = scores_n[i]
+            row = first + i
+            if score < heap_K[0] - reach or (len(allowed_N) > 0 and not allowed_N[row]) or listed(exclude_E, row):
+                continue
+            rows_C[count] = row
+            kept_C[count] = score
+            count += 1
+            if score > heap_K[0]:
+                replace_least(heap_K, score)
+    return count
+
+
+@jit
+def keep_all(
+    scores_Bn: Any, first: Any, radius_B: Any, heaps_BK: Any, rows_BC: Any, kept_BC: Any, counts_B: Any, exclude_E: Any,
+    exclude_offsets: Any, allowed_N: Any,
+) -> None:  # fmt: skip
+    """`keep` for every query; rows to exclude lie between its offsets."""
+    for b in range(len(scores_Bn)):
+        excluded = exclude_E[exclude_offsets[b] : exclude_offsets[b + 1]]
+        counts_B[b] = keep(
+            scores_Bn[b], first, radius_B[b], heaps_BK[b], rows_BC[b], kept_BC[b], counts_B[b], excluded, allowed_N
+        )
+
+
+@jit
+def drop(radius: Any, heap_K: Any, rows_C: Any, kept_C: Any, count: Any) -> Any:
+    """Forget kept rows that have fallen behind; the new count."""
+    floor = heap_K[0] - np.float32(2 * radius)
+    left = 0
+    for i in range(count):
+        if kept_C[i] >= floor:
+            rows_C[left] = rows_C[i]
+            kept_C[left] = kept_C[i]
+            left += 1
+    return left

@@ -1,0 +1,213 @@
+"""Rows of 8, 4 or 2 bits a value with a scale and an offset a row: ranges by least squares, packing, reading, scoring.
+
+x_d = offset + scale * code_d. Scale and offset are kept in bfloat16, so the product with a code of 8 bits is exact in
+float32 and a row decodes to the same bits everywhere. Codes lie low bits first: two or four to a byte.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from leanrec.kernels.jit import jit, jit_parallel, prange
+
+__all__ = [
+    "decode_rows", "decode_rows_reference", "encode_rows", "encode_rows_reference", "packed_width", "score_codes",
+    "score_codes_parallel", "score_codes_reference",
+]  # fmt: skip
+
+F32 = npt.NDArray[np.float32]
+U8 = npt.NDArray[np.uint8]
+U16 = npt.NDArray[np.uint16]
+_HALF = np.uint32(16)
+_ROUNDS = 4
+_STEPS = 12
+_NARROWEST = 0.3
+
+
+def packed_width(dim: int, bits: int) -> int:
+    """Bytes of a row's codes."""
+    return -(-dim * bits // 8)
+
+
+@jit
+def _nearest(box: Any, value: Any) -> Any:
+    """The bfloat16 next to a value, as float64. box: a float32 and the same bytes as uint32."""
+    box[0][0] = np.float32(value)
+    bits = box[1][0]
+    box[1][0] = ((bits + np.uint32(0x7FFF) + ((bits >> _HALF) & np.uint32(1))) >> _HALF) << _HALF
+    return np.float64(box[0][0])
+
+
+@jit
+def _loss(row_D: Any, scale: Any, offset: Any, top: Any) -> Any:
+    """Squared error of the row under a scale and an offset, with the best codes."""
+    total = 0.0
+    inverse = 1.0 / scale if scale > 0 else 0.0
+    for d in range(len(row_D)):
+        value = np.float64(row_D[d])
+        code = min(max(np.rint((value - offset) * inverse), 0.0), top)
+        rest = value - offset - scale * code
+        total += rest * rest
+    return total
+
+
+@jit
+def _refit(row_D: Any, scale: Any, offset: Any, top: Any) -> Any:
+    """Scale and offset of least squares for the codes that the given ones bring."""
+    inverse = 1.0 / scale if scale > 0 else 0.0
+    n, sc, sx, scc, scx = len(row_D), 0.0, 0.0, 0.0, 0.0
+    for d in range(n):
+        value = np.float64(row_D[d])
+        code = min(max(np.rint((value - offset) * inverse), 0.0), top)
+        sc += code
+        sx += value
+        scc += code * code
+        scx += code * value
+    spread = n * scc - sc * sc
+    if spread <= 0:
+        return scale, offset
+    slope = (n * scx - sc * sx) / spread
+    return (slope, (sx - slope * sc) / n) if slope > 0 else (scale, offset)
+
+
+@jit
+def _range_of(row_D: Any, top: Any, box: Any) -> Any:
+    """The scale and offset (both bfloat16) that search found to have the least squared error."""
+    low, high = np.float64(row_D[0]), np.float64(row_D[0])
+    for d in range(len(row_D)):
+        low, high = min(low, np.float64(row_D[d])), max(high, np.float64(row_D[d]))
+    best_scale, best_offset = 0.0, _nearest(box, (low + high) / 2)
+    if high == low:
+        return best_scale, best_offset
+    best = _loss(row_D, best_scale, best_offset, top)
+    middle, half = (low + high) / 2, (high - low) / 2
+    for step in range(_STEPS):
+        width = half * (1.0 - (1.0 - _NARROWEST) * step / (_STEPS - 1))
+        scale, offset = 2 * width / top, middle - width
+        for _ in range(_ROUNDS):
+            rounded, start = _nearest(box, scale), _nearest(box, offset)
+            loss = _loss(row_D, rounded, start, top)
+            if loss < best:
+                best, best_scale, best_offset = loss, rounded, start
+            scale, offset = _refit(row_D, scale, offset, top)
+    return best_scale, best_offset
+
+
+@jit_parallel
+def encode_rows(table_ND: F32, bits: int, codes_NW: U8, scales_N: U16, offsets_N: U16) -> None:
+    """Fill zeroed codes (N, packed width) and bfloat16 scales and offsets of finite rows, with the least squared error
+    that a search over clipped ranges, refined by least squares, finds."""
+    size, dim = table_ND.shape
+    top = np.float64((1 << bits) - 1)
+    each = 8 // bits
+    for n in prange(size):
+        value_1 = np.zeros(1, np.float32)
+        box = (value_1, value_1.view(np.uint32))
+        scale, offset = _range_of(table_ND[n], top, box)
+        inverse = 1.0 / scale if scale > 0 else 0.0
+        for d in range(dim):
+            code = min(max(np.rint((np.float64(table_ND[n, d]) - offset) * inverse), 0.0), top)
+            codes_NW[n, d // each] |= np.uint8(np.uint8(code) << np.uint8(bits * (d % each)))
+        value_1[0] = np.float32(scale)
+        scales_N[n] = np.uint16(box[1][0] >> _HALF)
+        value_1[0] = np.float32(offset)
+        offsets_N[n] = np.uint16(box[1][0] >> _HALF)
+
+
+def encode_rows_reference(
+    table_ND: F32, scales_N: npt.NDArray[np.float64], offsets_N: npt.NDArray[np.float64], bits: int
+) -> U8:
+    """(N, D) codes under known ranges, not packed, in NumPy."""
+    wide_ND = table_ND.astype(np.float64) - offsets_N[:, None]
+    safe_N = np.where(scales_N > 0, scales_N, np.inf)
+    return np.clip(np.rint(wide_ND * (1 / safe_N)[:, None]), 0, (1 << bits) - 1).astype(np.uint8)
+
+
+@jit
+def decode_rows(
+    codes_NW: U8, scales_N: U16, offsets_N: U16, bits: int, rows_U: npt.NDArray[np.int64], out_UD: F32
+) -> None:
+    """out[u] = the values of row rows[u]."""
+    each = 8 // bits
+    mask = np.uint8((1 << bits) - 1)
+    pair = np.empty(2, np.float32)
+    pair_bits = pair.view(np.uint32)
+    for u in range(len(rows_U)):
+        row = rows_U[u]
+        pair_bits[0] = np.uint32(scales_N[row]) << _HALF
+        pair_bits[1] = np.uint32(offsets_N[row]) << _HALF
+        scale, offset = pair[0], pair[1]
+        for d in range(out_UD.shape[1]):
+            code = (codes_NW[row, d // each] >> np.uint8(bits * (d % each))) & mask
+            out_UD[u, d] = offset + scale * np.float32(code)
+
+
+def decode_rows_reference(codes_NW: U8, scales_N: U16, offsets_N: U16, bits: int, dim: int) -> F32:
+    """(N, D) all rows, in NumPy."""
+    each = 8 // bits
+    shifts = np.arange(each, dtype=np.uint8) * np.uint8(bits)
+    codes_ND = ((codes_NW[:, :, None] >> shifts) & ((1 << bits) - 1)).reshape(len(codes_NW), -1)[:, :dim]
+    scale_N, offset_N = ((half.astype(np.uint32) << 16).view(np.float32) for half in (scales_N, offsets_N))
+    return np.asarray(offset_N[:, None] + scale_N[:, None] * codes_ND.astype(np.float32))
+
+
+@jit
+def _score_row(codes_W: Any, bits: Any, coded_D: Any) -> Any:
+    """Sum of codes times int16 query codes; the query's padding is 0."""
+    total = np.int32(0)
+    if bits == 8:
+        for d in range(len(codes_W)):
+            total += np.int32(codes_W[d]) * np.int32(coded_D[0, d])
+    elif bits == 4:
+        for w in range(len(codes_W)):
+            byte = np.int32(codes_W[w])
+            total += (byte & np.int32(15)) * np.int32(coded_D[0, w])
+            total += (byte >> np.int32(4)) * np.int32(coded_D[1, w])
+    else:
+        for w in range(len(codes_W)):
+            byte = np.int32(codes_W[w])
+            total += (byte & np.int32(3)) * np.int32(coded_D[0, w])
+            total += ((byte >> np.int32(2)) & np.int32(3)) * np.int32(coded_D[1, w])
+            total += ((byte >> np.int32(4)) & np.int32(3)) * np.int32(coded_D[2, w])
+            total += (byte >> np.int32(6)) * np.int32(coded_D[3, w])
+    return total
+
+
+def _score_codes(
+    codes_nW: U8, scales_n: U16, offsets_n: U16, bits: int, coded_BEW: npt.NDArray[np.int16],
+    facts_B2: npt.NDArray[np.float64], out_Bn: F32,
+) -> None:  # fmt: skip
+    """(B, n) scores without decoding a value: scale * unit * (codes . coded) + offset * (sum of the query).
+
+    coded_BEW: int16 query codes by place in the byte, as `_score_row` reads them. facts_B2: unit, and the query's sum.
+    """
+    size = len(codes_nW)
+    chunks = (size + 1023) // 1024
+    for chunk in prange(chunks):
+        first, last = chunk * 1024, min((chunk + 1) * 1024, size)
+        ranges = np.empty((2, 1024), np.float32)
+        halves = ranges.view(np.uint32)
+        dots = np.empty(1024, np.int32)
+        for i in range(first, last):
+            halves[0, i - first] = np.uint32(scales_n[i]) << _HALF
+            halves[1, i - first] = np.uint32(offsets_n[i]) << _HALF
+        for b in range(len(out_Bn)):
+            for i in range(first, last):
+                dots[i - first] = _score_row(codes_nW[i], bits, coded_BEW[b])
+            unit, total = facts_B2[b, 0], facts_B2[b, 1]
+            for i in range(last - first):
+                scale, offset = np.float64(ranges[0, i]), np.float64(ranges[1, i])
+                out_Bn[b, first + i] = np.float32(scale * (unit * np.float64(dots[i])) + offset * total)
+
+
+score_codes = jit(_score_codes)
+score_codes_parallel = jit_parallel(_score_codes)
+
+
+def score_codes_reference(codes_ND: U8, scale_N: F32, offset_N: F32, query_D: F32) -> npt.NDArray[np.float64]:
+    """(N,) what `score_codes` comes close to, in NumPy, from codes that are not packed."""
+    decoded_ND = offset_N[:, None].astype(np.float64) + scale_N[:, None].astype(np.float64) * codes_ND
+    return np.asarray(decoded_ND @ query_D.astype(np.float64))
