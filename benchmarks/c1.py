@@ -1,0 +1,179 @@
+"""C1: bytes of the item table at a certified loss of at most 1 % NDCG, Gowalla (64 factors) and a trained 1M-item run.
+
+A ladder of ways to keep the table as what is served, from float32 down. Each rung is made with what training and the
+users that tune know, judged on users that tune (first figure) and certified on users that nothing was chosen with.
+Rungs are certified in order of bytes, and the first that is not certified ends it (a fixed sequence, so that every
+certificate keeps its 95 %): the ratio is float32's bytes over those of the last rung before. What counts is every array
+that reading and scoring items needs: codes, ranges, pieces, basis; encoder, users and ids are the same for all.
+
+Gowalla: `als` with 64 factors, fitted again on train + validation; nobody has a stored vector: users are folded in from
+the coded items when they ask. 1M: `esasrec`, whose encoder reads coded items too. C1_SETS=gowalla,1m picks data sets,
+C1_USERS how many certifying users of the 1M run are asked (a fixed random choice).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.harness import ROOT, Result, bench_data
+from benchmarks.trained import trained
+from leanrec.compression.base import Work, make_step
+from leanrec.core.jagged import Jagged
+from leanrec.data.cases import Cases
+from leanrec.data.dataset import Dataset
+from leanrec.data.prepare import prepare
+from leanrec.evaluation.certificate import Certificate, certify_loss
+from leanrec.evaluation.metrics import parse_metric, per_user
+from leanrec.models import MODELS
+from leanrec.runtime.recommender import Recommender
+from leanrec.runtime.sources.embedding import EmbeddingSource
+
+CACHE = ROOT / ".cache" / "c1"
+LOSS = 0.01
+_TUNING = 4000
+_ASKED = int(os.environ.get("C1_USERS", "12000"))
+ALS = {"factors": 64, "unobserved": 0.003, "regularisation": 0.003, "iterations": 10}
+LADDER: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("bfloat16", {"kind": "bfloat16"}),
+    ("int8", {"kind": "int8"}),
+    ("int4", {"kind": "int4"}),
+    ("product 32", {"kind": "product", "code_bytes": 32}),
+    ("int2", {"kind": "int2"}),
+    ("product 16", {"kind": "product", "code_bytes": 16}),
+    ("product 8", {"kind": "product", "code_bytes": 8}),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A trained model, its data, the metric, and the settings that users that tune chose for its product codes."""
+
+    name: str
+    model: Recommender
+    data: Dataset
+    metric: str
+    product: dict[str, Any]
+    asked: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One way to keep the table. tuned: the loss on users that tune."""
+
+    name: str
+    nbytes: int
+    error: float
+    tuned: float
+    certificate: Certificate
+    seconds: float
+
+
+def run() -> Result:
+    """Both ladders; the smaller ratio counts."""
+    wanted = os.environ.get("C1_SETS", "gowalla,1m").split(",")
+    rows, ratios, figures, notes = [], [], [], []
+    for name in wanted:
+        world = _gowalla() if name == "gowalla" else _million()
+        full, before, rungs = _ladder(world)
+        rows.append((world.name, "float32", f"{full:,}", "1.0", "", "", f"{before:.4f} {world.metric}", ""))
+        rows += [_line(world, full, rung) for rung in rungs]
+        lean = _leanest(rungs)
+        ratios.append(full / lean.nbytes if lean else 1.0)
+        said = f"{lean.name}, {lean.certificate.verdict(LOSS)}" if lean else "none"
+        figures.append(f"{world.name} {ratios[-1]:.1f} ({lean.name if lean else 'none'})")
+        notes.append(f"{world.name}: the leanest certified is {said}")
+    return Result(
+        id="C1", ratio=min(ratios), interval=(min(ratios), min(ratios)),
+        gate="ok" if min(ratios) > 1 and len(wanted) == 2 else "inconclusive" if min(ratios) > 1 else "failed",
+        headers=("data", "table", "bytes", "ratio", "error", "loss, tuning users", "loss, certifying users", "s"),
+        rows=rows, figures=", ".join(figures), notes=notes,
+    )  # fmt: skip
+
+
+def _gowalla() -> World:
+    data = prepare(bench_data("gowalla-lightgcn") / "interactions.parquet", split="column:split")
+    place = CACHE / f"gowalla-{data.fingerprint[:12]}-{'-'.join(f'{key}={value}' for key, value in ALS.items())}"
+    if not place.exists():
+        MODELS["als"](**ALS).fit(data, seed=0, refit=True, metric="ndcg@20").save(place)
+    return World(
+        "Gowalla", Recommender.load(place), data, "ndcg@20", {"targets": 0.5, "asked": 0.5, "epochs": 4}, 10**9
+    )
+
+
+def _million() -> World:
+    found = trained("1m-64")
+    product = {"targets": 0.5, "asked": 0.5, "epochs": 4}
+    return World("1M items", Recommender.load(found.run), found.dataset(), "ndcg@10", product, _ASKED)
+
+
+def _ladder(world: World) -> tuple[int, float, list[Rung]]:
+    """Bytes of float32, its metric on certifying users, and all rungs by falling bytes."""
+    source = world.model.source
+    assert isinstance(source, EmbeddingSource), "an encoder with an item table"
+    tuning, certifying = (_cases(world, users, count) for users, count in (("tune", _TUNING), ("certify", world.asked)))
+    work = Work(histories=tuning.histories, data=world.data)
+    before = [_values(world, world.model, cases) for cases in (tuning, certifying)]
+    rungs = []
+    for name, settings in LADDER:
+        start = time.perf_counter()
+        chosen = {**settings, **(world.product if settings["kind"] == "product" else {})}
+        lean, record = make_step({"step": "items", **chosen}).apply(world.model, work)
+        seconds = time.perf_counter() - start
+        after = [_values(world, lean, cases) for cases in (tuning, certifying)]
+        rungs.append(
+            Rung(
+                name,
+                record.facts["bytes_after"],
+                record.facts["error"],
+                1 - float(after[0].mean() / before[0].mean()),
+                certify_loss(before[1], after[1], metric=world.metric),
+                seconds,
+            )
+        )
+        print(_line(world, source.items.nbytes, rungs[-1]), flush=True)
+    return source.items.nbytes, float(before[1].mean()), sorted(rungs, key=lambda rung: -rung.nbytes)
+
+
+def _cases(world: World, users: Any, count: int) -> Cases:
+    cases = world.data.cases("test", users)
+    chosen = np.sort(np.random.default_rng(0).permutation(len(cases))[:count])
+    return Cases(cases.users[chosen], cases.histories.take(chosen), cases.targets.take(chosen))
+
+
+def _values(world: World, model: Recommender, cases: Cases) -> npt.NDArray[np.float64]:
+    """(users,) the metric of what the recommender answers, asked as it is served."""
+    metric = parse_metric(world.metric)
+    blocks = []
+    for low in range(0, len(cases), 256):
+        histories: Jagged = cases.histories.slice(low, min(low + 256, len(cases)))
+        hits, _ = model.rank(histories, metric.k, include_seen=world.data.protocol.repeats)
+        found = per_user(hits.items_BK, cases.targets.slice(low, low + len(histories)), [metric])
+        blocks.append(found[world.metric])
+    return np.concatenate(blocks)
+
+
+def _leanest(rungs: list[Rung]) -> Rung | None:
+    """The last rung before the first that is not certified."""
+    lean = None
+    for rung in rungs:
+        if not rung.certificate.holds(LOSS):
+            break
+        lean = rung
+    return lean
+
+
+def _line(world: World, full: int, rung: Rung) -> tuple[str, ...]:
+    found = rung.certificate
+    needed = "" if found.holds(LOSS) else f", {found.users_needed(LOSS) or 'no number of'} users would certify 1 %"
+    judged = f"{found.loss:+.2%} of {found.before:.4f}, at most {found.upper:+.2%} ({found.users:,} users{needed})"
+    return (
+        world.name, rung.name, f"{rung.nbytes:,}", f"{full / rung.nbytes:.1f}", f"{rung.error:.2%}",
+        f"{rung.tuned:+.2%}", judged,
+        f"{rung.seconds:.0f}",
+    )  # fmt: skip

@@ -1,0 +1,100 @@
+"""Item vectors kept in few bytes, as what is served: whole numbers of 8, 4 or 2 bits, bfloat16, or product codes.
+
+Rows weigh by how often they are targets and errors by what queries see of them. Product codes stand in a basis that
+shares what matters evenly over their bytes, and their pieces can learn to rank as the original did (`epochs`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from leanrec.compression.base import Step, StepConfig, StepRecord, Work
+from leanrec.compression.tables import error_facts, sample_queries, weighting_of, with_vectors, written
+from leanrec.core.config import build
+from leanrec.core.errors import ConfigError
+from leanrec.core.space import Choice, Dimension, Range
+from leanrec.index.vectors import VECTORS, Float32Vectors, ItemVectors, Weighting
+from leanrec.index.vectors.low_rank import LowRankVectors
+from leanrec.runtime.recommender import Recommender
+from leanrec.runtime.sources.embedding import EmbeddingSource
+
+__all__ = ["Items", "ItemsConfig"]
+
+KINDS = ("bfloat16", "int8", "int4", "int2", "product")
+
+
+class ItemsConfig(StepConfig, frozen=True, kw_only=True):
+    """How item vectors are kept."""
+
+    kind: str = "int8"
+    """One of bfloat16, int8, int4, int2, product."""
+    code_bytes: int = 16
+    """product: bytes an item."""
+    targets: float = 0.5
+    """product: a row weighs this power of how often it occurs in training."""
+    asked: float = 0.5
+    """product: how far errors count by what queries see of them, from 0 (alike in all directions) to 1."""
+    epochs: int = 0
+    """product: passes over a sample of queries in which the pieces learn to rank as before; needs torch."""
+    index: str = "coded"
+    """How they are searched."""
+
+    space: ClassVar[Mapping[str, Dimension]] = {
+        "kind": Choice(KINDS),
+        "code_bytes": Choice((8, 16, 32)),
+        "targets": Range(0.0, 1.0),
+        "asked": Range(0.0, 1.0),
+        "epochs": Choice((0, 4)),
+    }
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind is one of {', '.join(KINDS)}, not {self.kind!r}")
+        if not 0 <= self.asked <= 1 or self.targets < 0 or self.epochs < 0 or self.code_bytes < 1:
+            raise ValueError("asked lies from 0 to 1; targets and epochs are at least 0, code_bytes at least 1")
+
+
+class Items(Step[ItemsConfig]):
+    """The item table of an encoder's recommender, read and searched as it is kept."""
+
+    name = "items"
+    stage = "items"
+    Config = ItemsConfig
+
+    def apply(self, model: Recommender, work: Work) -> tuple[Recommender, StepRecord]:
+        source = model.source
+        if not isinstance(source, EmbeddingSource):
+            return model, StepRecord(step=self.name, applied=False, said=f"{source.name} has no item vectors to keep")
+        before = source.items
+        plain = isinstance(before, Float32Vectors)
+        plain |= isinstance(before, LowRankVectors) and isinstance(before.factors, Float32Vectors)
+        if not plain:
+            said = f"the item vectors of {source.name} are kept as {before.kind} already"
+            return model, StepRecord(step=self.name, applied=False, said=said)
+        queries = sample_queries(model, work)
+        weighting = weighting_of(source, queries, work, targets=self.config.targets, asked=self.config.asked)
+        vectors = self._encoded(before, weighting)
+        if self.config.epochs and isinstance(vectors, LowRankVectors):
+            from leanrec.compression.codebooks import distilled
+
+            vectors = distilled(model, vectors, queries, epochs=self.config.epochs, index=self.config.index, work=work)
+        lean = with_vectors(model, vectors, self.config.index)
+        what = self.config.kind if self.config.kind != "product" else f"{self.config.code_bytes} bytes of product codes"
+        return lean, written(self.name, what, error_facts(before, vectors, weighting))
+
+    def _encoded(self, before: ItemVectors, weighting: Weighting) -> ItemVectors:
+        config = self.config
+        kind = VECTORS[config.kind]
+        if config.kind != "product":
+            if isinstance(before, LowRankVectors):
+                return before.with_factors(kind.encode(before.factors.table(), kind.Options(), weighting))
+            return kind.encode(before.table(), kind.Options())
+        rank = before.factors.shape[1] if isinstance(before, LowRankVectors) else before.shape[1]
+        width = -(-rank // config.code_bytes)
+        if (config.code_bytes - 1) * width >= rank:
+            raise ConfigError(f"{config.code_bytes} code bytes cannot share {rank} values: choose a divisor of {rank}")
+        codes = {"code_bytes": config.code_bytes}
+        options = {"rank": rank, "factors": "product", "factors_options": codes, "splits": config.code_bytes}
+        settings = build(LowRankVectors.Options, options, where=self.name)
+        return LowRankVectors.encode(before.table(), settings, weighting)
