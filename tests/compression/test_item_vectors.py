@@ -174,3 +174,19 @@ def test_arrays_of_another_kind_are_refused(data: Dataset, tmp_path: Path) -> No
     with pytest.raises(BundleError, match="do not fit together"):
         EmbeddingSource.load("x", shared.source.config(), parts)
     assert serialize(parts["items"])
+
+
+def test_the_table_that_histories_are_folded_in_from_is_kept_alike(data: Dataset, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    table, inputs = rng.standard_normal((2, len(data.items), 16), dtype=np.float32)
+    engine = FactorsEngine(FactorsConfig(fold="mean"), {"inputs": inputs}, table)
+    before = Recommender(EmbeddingSource("mean", engine, ExactIndex.build(table)), data.items, repeats=True)
+    after, record = make_step({"step": "items", "kind": "int8"}).apply(before, work(data))
+    assert record.facts["bytes_before"] == 2 * table.nbytes
+    assert record.facts["bytes_after"] == 2 * len(table) * 20
+    exact, coded = (m.source.engine.encode(histories(data)) for m in (before, after))
+    assert 0 < np.abs(exact - coded).max() < 0.1
+    after.save(tmp_path / "b")
+    np.testing.assert_array_equal(Recommender.load(tmp_path / "b").source.engine.encode(histories(data)), coded)
+    with pytest.raises(BundleError, match="input vectors"):
+        after.source.engine.with_inputs(after.source.engine.inputs, after.source.items.added(table[:2]))

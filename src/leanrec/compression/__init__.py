@@ -10,6 +10,14 @@ __all__ = ["STEPS", "Plan", "Step", "StepRecord", "Work"]
 STEPS: Registry[Step[Any]] = Registry(
     "compression step",
     {
+        "items": Entry("leanrec.compression.items:Items", "item vectors as 8, 4 or 2 bits, bfloat16 or product codes"),
+        "low-rank-items": Entry(
+            "leanrec.compression.low_rank_items:LowRankItems", "item vectors as factors in a shared basis"
+        ),
+        "drop-dimensions": Entry(
+            "leanrec.compression.low_rank_items:DropDimensions", "item vectors without the dimensions that matter least"
+        ),
+        "share-items": Entry("leanrec.compression.share_items:ShareItems", "rare items share the vector of a cluster"),
         "int8-items": Entry(
             "leanrec.compression.int8:Int8Items", "scan int8 item vectors, rescore in full: the same answers, proven"
         ),

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from leanrec.compression.base import Step, StepConfig, StepRecord, Work, with_source
 from leanrec.index.certified import CertifiedInt8Index
+from leanrec.index.vectors import Float32Vectors
 from leanrec.kernels.blas import blas_threads
 from leanrec.kernels.dense import dense_int8, quantize_weight
 from leanrec.runtime.recommender import Recommender
@@ -33,7 +34,10 @@ class Int8Items(Step[StepConfig]):
         source = model.source
         if not isinstance(source, EmbeddingSource):
             return model, StepRecord(step=self.name, applied=False, said=f"{source.name} has no item vectors to scan")
-        index = CertifiedInt8Index.build(source.index.items_ND)
+        if not isinstance(source.items, Float32Vectors):
+            said = f"the item vectors of {source.name} are scanned as {source.items.kind} already"
+            return model, StepRecord(step=self.name, applied=False, said=said)
+        index = CertifiedInt8Index.over(source.items)
         before, after = source.index.bytes_scanned, index.bytes_scanned
         said = f"a query scans {after:,} bytes instead of {before:,} ({before / after:.2f} times fewer), same answers"
         facts = {"bytes_before": before, "bytes_after": after}
@@ -63,7 +67,7 @@ class Int8Dense(Step[StepConfig]):
         if coded * _PAYS > plain:
             said = f"dropped, it does not pay on this machine: the dense layers take {times}"
             return model, StepRecord(step=self.name, applied=False, said=said, facts=facts)
-        engine = type(source.engine).load(source.engine.config(), _quantized(tensors, layers), source.index.items_ND)
+        engine = type(source.engine).load(source.engine.config(), _quantized(tensors, layers), source.items)
         lean = with_source(model, EmbeddingSource(source.name, engine, source.index))
         return lean, StepRecord(step=self.name, applied=True, said=f"the dense layers take {times}", facts=facts)
 

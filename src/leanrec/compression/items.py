@@ -1,7 +1,7 @@
 """Item vectors kept in few bytes, as what is served: whole numbers of 8, 4 or 2 bits, bfloat16, or product codes.
 
-Rows weigh by how often they are targets and errors by what queries see of them. Product codes stand in a basis that
-shares what matters evenly over their bytes, and their pieces can learn to rank as the original did (`epochs`).
+Product codes stand in a basis that shares what matters evenly over their bytes; rows weigh by how often they are
+targets, errors, if wanted, by what queries see of them; and codes can learn to rank as the original did (`epochs`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,15 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from leanrec.compression.base import Step, StepConfig, StepRecord, Work
-from leanrec.compression.tables import error_facts, sample_queries, weighting_of, with_vectors, written
+from leanrec.compression.tables import (
+    error_facts,
+    inputs_of,
+    sample_queries,
+    weighting_of,
+    with_inputs,
+    with_vectors,
+    written,
+)
 from leanrec.core.config import build
 from leanrec.core.errors import ConfigError
 from leanrec.core.space import Choice, Dimension, Range
@@ -33,10 +41,10 @@ class ItemsConfig(StepConfig, frozen=True, kw_only=True):
     """product: bytes an item."""
     targets: float = 0.5
     """product: a row weighs this power of how often it occurs in training."""
-    asked: float = 0.5
+    asked: float = 0.0
     """product: how far errors count by what queries see of them, from 0 (alike in all directions) to 1."""
     epochs: int = 0
-    """product: passes over a sample of queries in which the pieces learn to rank as before; needs torch."""
+    """product: passes over a sample of queries in which codes learn to rank as before; needs torch."""
     index: str = "coded"
     """How they are searched."""
 
@@ -79,9 +87,12 @@ class Items(Step[ItemsConfig]):
             from leanrec.compression.codebooks import distilled
 
             vectors = distilled(model, vectors, queries, epochs=self.config.epochs, index=self.config.index, work=work)
-        lean = with_vectors(model, vectors, self.config.index)
+        second = inputs_of(source)
+        inputs = None if second is None else self._encoded(second, Weighting(rows_N=weighting.rows_N))
+        lean = with_vectors(model, vectors, self.config.index, inputs)
         what = self.config.kind if self.config.kind != "product" else f"{self.config.code_bytes} bytes of product codes"
-        return lean, written(self.name, what, error_facts(before, vectors, weighting))
+        facts = with_inputs(error_facts(before, vectors, weighting), second, inputs)
+        return lean, written(self.name, what, facts)
 
     def _encoded(self, before: ItemVectors, weighting: Weighting) -> ItemVectors:
         config = self.config

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from leanrec.compression.base import Step, StepConfig, StepRecord, Work
+from leanrec.compression.base import Stage, Step, StepConfig, StepRecord, Work
 from leanrec.compression.tables import error_facts, sample_queries, weighting_of, with_vectors, written
 from leanrec.core.config import build
 from leanrec.core.space import Choice, Dimension, Range
@@ -41,7 +41,7 @@ class LowRankItems(Step[LowRankItemsConfig]):
     """Float32 factors in the directions that matter most; a step `items` after it keeps the factors in fewer bytes."""
 
     name = "low-rank-items"
-    stage = "factorise"
+    stage: ClassVar[Stage] = "factorise"
     Config = LowRankItemsConfig
     turned: ClassVar[bool] = True
     """Whether directions may be any, or are single dimensions."""
@@ -70,5 +70,5 @@ class DropDimensions(LowRankItems):
     """The dimensions that matter least read as 0."""
 
     name = "drop-dimensions"
-    stage = "prune"
+    stage: ClassVar[Stage] = "prune"
     turned = False

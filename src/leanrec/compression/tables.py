@@ -12,10 +12,12 @@ from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Queries
 from leanrec.index import INDEXES
 from leanrec.index.vectors import ItemVectors, Weighting
+from leanrec.runtime.base import Engine
+from leanrec.runtime.engines.factors import FactorsEngine
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
 
-__all__ = ["error_facts", "sample_queries", "weighting_of", "with_vectors", "written"]
+__all__ = ["error_facts", "inputs_of", "sample_queries", "weighting_of", "with_vectors", "written"]
 
 F32 = npt.NDArray[np.float32]
 _QUERIES = 8192
@@ -55,12 +57,30 @@ def weighting_of(source: EmbeddingSource, queries: Queries, work: Work, *, targe
     return Weighting(rows_N=rows_N, metric_DD=asked * metric_DD + (1 - asked) * size * np.eye(len(metric_DD)))
 
 
-def with_vectors(model: Recommender, vectors: ItemVectors, index: str) -> Recommender:
-    """The same recommender, reading and searching other item vectors."""
+def with_vectors(
+    model: Recommender, vectors: ItemVectors, index: str, inputs: ItemVectors | None = None
+) -> Recommender:
+    """The same recommender, reading and searching other item vectors, and folding in from other `inputs`."""
     source = model.source
     assert isinstance(source, EmbeddingSource), "only embeddings have item vectors"
-    engine = type(source.engine).load(source.engine.config(), source.engine.tensors(), vectors)
+    engine: Engine = type(source.engine).load(source.engine.config(), source.engine.tensors(), vectors)
+    if inputs is not None and isinstance(engine, FactorsEngine):
+        engine = engine.with_inputs(inputs, vectors)
     return with_source(model, EmbeddingSource(source.name, engine, INDEXES[index].over(vectors)))
+
+
+def inputs_of(source: EmbeddingSource) -> ItemVectors | None:
+    """The second table of item vectors that some factor models fold histories in from."""
+    return source.engine.inputs if isinstance(source.engine, FactorsEngine) else None
+
+
+def with_inputs(facts: dict[str, Any], before: ItemVectors | None, after: ItemVectors | None) -> dict[str, Any]:
+    """The facts with the bytes of the second table added."""
+    if before is None or after is None:
+        return facts
+    total = facts["bytes_after"] + after.nbytes
+    more = {"bytes_before": facts["bytes_before"] + before.nbytes, "bytes_after": total}
+    return {**facts, **more, "bytes_per_item": total / max(len(after), 1)}
 
 
 def error_facts(before: ItemVectors, after: ItemVectors, weighting: Weighting) -> dict[str, Any]:

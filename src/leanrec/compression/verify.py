@@ -14,6 +14,7 @@ from leanrec.core.errors import BundleError, InputError, PromiseError
 from leanrec.data.dataset import Dataset
 from leanrec.evaluation.certificate import Certificate
 from leanrec.index.bounded import BoundedIndex
+from leanrec.index.coded import CodedIndex
 from leanrec.kernels.topk import canonical_scores_reference
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
@@ -65,7 +66,7 @@ def verify(
         raise InputError("a certificate is checked with both the bundle it was compared with and the data set")
     model = Recommender.load(path)
     checks = ["every byte is as it was written"]
-    if isinstance(model.source, EmbeddingSource) and isinstance(model.source.index, BoundedIndex):
+    if isinstance(model.source, EmbeddingSource) and isinstance(model.source.index, BoundedIndex | CodedIndex):
         checks.append(_check_bounds(model.source.index))
     if against is None or data is None:
         return Verification(id=model.id, checks=checks)
@@ -74,9 +75,9 @@ def verify(
     return Verification(id=model.id, checks=[*checks, certificate.verdict(certificate.upper)], certificate=certificate)
 
 
-def _check_bounds(index: BoundedIndex) -> str:
+def _check_bounds(index: BoundedIndex | CodedIndex) -> str:
     """Every row's score lies within its bounds, for a few queries: rows of the table and directions at random."""
-    items_ND = index.items_ND
+    items_ND = index.vectors.table()
     rng = np.random.default_rng(0)
     size, dim = items_ND.shape
     queries = rng.standard_normal((_QUERIES, dim)).astype(np.float32)

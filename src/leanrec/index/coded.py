@@ -118,7 +118,8 @@ class ProductScan(Scan):
     def __init__(self, vectors: ProductVectors) -> None:
         self._vectors = vectors
         self._squares_MC = np.square(vectors.pieces_MCW.astype(np.float64)).sum(axis=2)
-        self.longest = float(np.sqrt(self._squares_MC.max(axis=1, initial=0).sum())) * (1 + 1e-6)
+        self._size = float(np.abs(vectors.levels_S).max())
+        self.longest = self._size * float(np.sqrt(self._squares_MC.max(axis=1, initial=0).sum())) * (1 + 1e-6)
         self._run: Callable[..., None] = (
             score_product_parallel if vectors.codes_NM.nbytes >= _WORTH_THREADS else score_product
         )
@@ -134,11 +135,12 @@ class ProductScan(Scan):
 
     def prepare(self, queries_BD: F32) -> tuple[Any, F64]:
         splits, _, width = self._vectors.pieces_MCW.shape
-        radius_B = (width + splits + 2) * _UNIT * 1.001 * splits**0.5 * _norms(queries_BD) * self.longest
-        return self.partial(queries_BD), radius_B + (width + splits + 2) * _TINY
+        radius_B = (width + splits + 4) * _UNIT * 1.001 * splits**0.5 * _norms(queries_BD) * self.longest
+        return self.partial(queries_BD), radius_B + (width + splits + 4) * max(self._size, 1.0) * _TINY
 
     def score(self, prepared: Any, low: int, out_Bn: F32) -> None:
-        self._run(self._vectors.codes_NM[low : low + out_Bn.shape[1]], prepared, out_Bn)
+        part, own = slice(low, low + out_Bn.shape[1]), self._vectors
+        self._run(own.codes_NM[part], own.sizes_N[part], own.levels_S, prepared, out_Bn)
 
 
 class LowRankScan(Scan):
@@ -265,7 +267,7 @@ class CodedIndex(Index):
                 out_Bn, low, radius_B, kept.heaps_BK, kept.rows_BC, kept.scores_BC, kept.counts_B,
                 skip.rows_E, skip.offsets, skip.allowed_N,
             )  # fmt: skip
-            for b in np.flatnonzero(kept.counts_B > _ROOM + k):
+            for b in np.flatnonzero(kept.counts_B > _ROOM + k).tolist():
                 kept.settle(b, self._vectors, queries_BD[b], radius_B[b])
         for b in range(batch):
             rows, scores = kept.best(b, self._vectors, queries_BD[b], radius_B[b])

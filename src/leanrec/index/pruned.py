@@ -35,13 +35,14 @@ class PrunedIndex(CodedIndex):
         if not isinstance(codes, ProductVectors):
             raise ConfigError(f"the index {self.name!r} searches product codes, these are {vectors.kind}: use 'coded'")
         super().__init__(vectors)
-        self._codes_NM = codes.codes_NM
-        splits = self._codes_NM.shape[1]
-        self._postings_MN = np.empty((splits, len(codes)), np.int32)
-        self._starts_MS = np.zeros((splits, PIECES + 1), np.int64)
-        for m in range(splits):
-            self._postings_MN[m] = np.argsort(self._codes_NM[:, m], kind="stable")
-            self._starts_MS[m, 1:] = np.cumsum(np.bincount(self._codes_NM[:, m], minlength=PIECES))
+        self._codes_NM, self._sizes_N, self._levels_S = codes.codes_NM, codes.sizes_N, codes.levels_S
+        self._order_S = np.argsort(-self._levels_S, kind="stable")
+        lists = [*self._codes_NM.T, self._sizes_N]
+        self._postings_MN = np.empty((len(lists), len(codes)), np.int32)
+        self._starts_MS = np.zeros((len(lists), PIECES + 1), np.int64)
+        for m, entries_N in enumerate(lists):
+            self._postings_MN[m] = np.argsort(entries_N, kind="stable")
+            self._starts_MS[m, 1:] = np.cumsum(np.bincount(entries_N, minlength=PIECES))
         self.scored_rows, self.scanned_queries = 0, 0
         """What searches looked at so far: rows by sub-id, and queries that had to be scanned."""
 
@@ -61,8 +62,9 @@ class PrunedIndex(CodedIndex):
             one, excluded = Kept(1, k, 2 * k + (1 << 14)), _of(skip, b)
             limit = len(self._codes_NM) // _PART + 1024
             one.counts_B[0], scored, proven = pruned_product(
-                self._codes_NM, self._postings_MN, self._starts_MS, partial_BMC[b], order_MC, radius_B[b],
-                one.heaps_BK[0], one.rows_BC[0], one.scores_BC[0], limit, excluded, skip.allowed_N,
+                self._codes_NM, self._sizes_N, self._levels_S, self._postings_MN, self._starts_MS, partial_BMC[b],
+                order_MC, self._order_S, radius_B[b], one.heaps_BK[0], one.rows_BC[0], one.scores_BC[0], limit,
+                excluded, skip.allowed_N,
             )  # fmt: skip
             self.scored_rows += scored
             if not proven:

@@ -28,14 +28,17 @@ _BLOCK = 1024
 
 
 @jit
-def gather_codes(codes_NM: U8, pieces_MCW: F32, rows_U: npt.NDArray[np.int64], out_UD: F32) -> None:
-    """out[u] = the pieces of row rows[u] end to end; what is beyond D is left out."""
+def gather_codes(
+    codes_NM: U8, pieces_MCW: F32, sizes_N: U8, levels_S: F32, rows_U: npt.NDArray[np.int64], out_UD: F32
+) -> None:
+    """out[u] = the pieces of row rows[u] end to end, times the level of its size; what is beyond D is left out."""
     splits, width, dim = codes_NM.shape[1], pieces_MCW.shape[2], out_UD.shape[1]
     for u in range(len(rows_U)):
+        level = levels_S[sizes_N[rows_U[u]]]
         for m in range(splits):
             code = codes_NM[rows_U[u], m]
             for w in range(min(width, dim - m * width)):
-                out_UD[u, m * width + w] = pieces_MCW[m, code, w]
+                out_UD[u, m * width + w] = level * pieces_MCW[m, code, w]
 
 
 @jit_fast_inline
@@ -66,8 +69,8 @@ def assign_codes_reference(parts_NMW: F32, pieces_MCW: F32) -> U8:
     return np.asarray(np.square(wide).sum(axis=3).argmin(axis=2), np.uint8)
 
 
-def _score_product(codes_nM: U8, partial_BMC: F32, out_Bn: F32) -> None:
-    """(B, n) sums of M partial scores of the sub-ids of a row, in order of split."""
+def _score_product(codes_nM: U8, sizes_n: U8, levels_S: F32, partial_BMC: F32, out_Bn: F32) -> None:
+    """(B, n) sums of M partial scores of the sub-ids of a row, in order of split, times the level of its size."""
     size, splits = codes_nM.shape
     for chunk in prange((size + _BLOCK - 1) // _BLOCK):
         first, last = chunk * _BLOCK, min((chunk + 1) * _BLOCK, size)
@@ -77,17 +80,17 @@ def _score_product(codes_nM: U8, partial_BMC: F32, out_Bn: F32) -> None:
                 total = np.float32(0)
                 for m in range(splits):
                     total += partial_MC[m, codes_nM[i, m]]
-                out_Bn[b, i] = total
+                out_Bn[b, i] = levels_S[sizes_n[i]] * total
 
 
 score_product = jit(_score_product)
 score_product_parallel = jit_parallel(_score_product)
 
 
-def score_product_reference(codes_NM: U8, partial_MC: F32) -> npt.NDArray[np.float64]:
+def score_product_reference(codes_NM: U8, sizes_N: U8, levels_S: F32, partial_MC: F32) -> npt.NDArray[np.float64]:
     """(N,) what `score_product` comes close to, in NumPy."""
     splits = np.arange(codes_NM.shape[1])
-    return np.asarray(partial_MC.astype(np.float64)[splits, codes_NM].sum(axis=1))
+    return np.asarray(levels_S[sizes_N] * partial_MC.astype(np.float64)[splits, codes_NM].sum(axis=1))
 
 
 @jit
@@ -113,54 +116,78 @@ def expand_rows_reference(factors_UR: F32, basis_RD: F32) -> F32:
 
 
 @jit
+def _advance(
+    partial_MC: Any, order_MC: Any, starts_MS: Any, taken_M: Any, levels_S: Any, order_S: Any
+) -> Any:  # fmt: skip
+    """The most that a row without any list taken can score, the next list to take, and whether none is left."""
+    splits, pieces = order_MC.shape
+    total = 0.0
+    for m in range(splits):
+        if taken_M[m] == pieces:
+            return 0.0, 0, True
+        total += np.float64(partial_MC[m, order_MC[m, taken_M[m]]])
+    if taken_M[splits] == len(order_S):
+        return 0.0, 0, True
+    level = np.float64(levels_S[order_S[taken_M[splits]]])
+    lowest = np.float64(levels_S[order_S[len(order_S) - 1]])
+    chosen, gain = 0, -np.inf
+    for m in range(splits + 1):
+        at, last = taken_M[m], (pieces if m < splits else len(order_S)) - 1
+        if m < splits:
+            entry, after = order_MC[m, at], order_MC[m, min(at + 1, last)]
+            fall = level * (np.float64(partial_MC[m, entry]) - np.float64(partial_MC[m, after]))
+        else:
+            entry = order_S[at]
+            fall = max(total, 0.0) * (level - np.float64(levels_S[order_S[min(at + 1, last)]]))
+        worth = fall / (np.float64(starts_MS[m, entry + 1] - starts_MS[m, entry]) + 16.0)
+        if worth > gain and (at < last or m < splits):
+            gain, chosen = worth, m
+    return max(total * level, total * lowest), chosen, False
+
+
+@jit
 def pruned_product(
-    codes_NM: U8, postings_MN: Any, starts_MS: Any, partial_MC: F32, order_MC: Any, radius: Any, heap_K: Any,
-    rows_C: Any, kept_C: Any, limit: Any, exclude_E: Any, allowed_N: Any,
+    codes_NM: U8, sizes_N: U8, levels_S: F32, postings_MN: Any, starts_MS: Any, partial_MC: F32, order_MC: Any,
+    order_S: Any, radius: Any, heap_K: Any, rows_C: Any, kept_C: Any, limit: Any, exclude_E: Any, allowed_N: Any,
 ) -> Any:  # fmt: skip
     """Score rows by falling best sub-id until no row that is left can win: (kept, scored, whether it is proven).
 
-    Rows come by the sub-id with the largest score that was not taken yet, of any split. A row that has none of the
-    sub-ids taken scores at most the sum over the splits of the best sub-id left: once that falls behind the k-th best,
-    the rest cannot win (the dynamic pruning of Petrov et al. 2025, RecJPQPrune). Ends without a proof after `limit`
-    rows, or when rows_C is full.
-    postings_MN, starts_MS: rows by split and sub-id. order_MC: sub-ids by falling score.
+    Rows come list by list: those that have a sub-id, or a length, the largest not taken yet. A row in none of the lists
+    taken scores at most its largest possible length times the sum over the splits of the best sub-id left: once that
+    falls behind the k-th best, the rest cannot win (the dynamic pruning of Petrov et al. 2025, RecJPQPrune). The list
+    taken next is the one that lowers the bound most for each of its rows. Ends without a proof after `limit` rows, or
+    when rows_C is full.
+    postings_MN, starts_MS: rows by split and sub-id, lengths last. order_MC, order_S: sub-ids by falling score, lengths
+    by falling size.
     """
-    splits = len(order_MC)
-    pieces = order_MC.shape[1]
-    taken_M = np.zeros(splits, np.int64)
+    splits, pieces = order_MC.shape
+    taken_M = np.zeros(splits + 1, np.int64)
     rank_MC = np.empty((splits, pieces), np.int64)
     for m in range(splits):
         for place in range(pieces):
             rank_MC[m, order_MC[m, place]] = place
+    rank_S = np.empty(len(order_S), np.int64)
+    for place in range(len(order_S)):
+        rank_S[order_S[place]] = place
     count, scored = 0, 0
     reach = np.float32(2 * radius)
     while True:
-        bound, chosen, gain = 0.0, -1, -np.inf
-        for m in range(splits):
-            if taken_M[m] == pieces:
-                return count, scored, True  # every row has a sub-id of this split
-            best = np.float64(partial_MC[m, order_MC[m, taken_M[m]]])
-            bound += best
-            step = min(taken_M[m] + 1, pieces - 1)
-            fall = best - np.float64(partial_MC[m, order_MC[m, step]])
-            length = starts_MS[m, order_MC[m, taken_M[m]] + 1] - starts_MS[m, order_MC[m, taken_M[m]]]
-            worth = fall / (np.float64(length) + 16.0)
-            if worth > gain:
-                gain, chosen = worth, m
-        if bound < np.float64(heap_K[0]) - 2 * radius:
+        bound, chosen, done = _advance(partial_MC, order_MC, starts_MS, taken_M, levels_S, order_S)
+        if done or bound < np.float64(heap_K[0]) - 2 * radius:
             return count, scored, True
-        piece = order_MC[chosen, taken_M[chosen]]
-        first, last = starts_MS[chosen, piece], starts_MS[chosen, piece + 1]
+        entry = order_MC[chosen, taken_M[chosen]] if chosen < splits else order_S[taken_M[chosen]]
+        first, last = starts_MS[chosen, entry], starts_MS[chosen, entry + 1]
         if scored + last - first > limit or count + last - first > len(rows_C):
             return count, scored, False
         for at in range(first, last):
             row = postings_MN[chosen, at]
             total = np.float32(0)
-            seen = False
+            seen = rank_S[sizes_N[row]] < taken_M[splits]
             for m in range(splits):
                 code = codes_NM[row, m]
                 total += partial_MC[m, code]
                 seen |= rank_MC[m, code] < taken_M[m]
+            total *= levels_S[sizes_N[row]]
             if seen or total < heap_K[0] - reach or (len(allowed_N) > 0 and not allowed_N[row]):
                 continue
             if listed(exclude_E, row):

@@ -1,7 +1,9 @@
 """Product codes (Jégou et al. 2011, as RecJPQ uses them for item tables): M bytes a row, each naming one of 256 pieces.
 
 The pieces of a split are found by k-means over the rows' values there, rows weighted by how much they matter. Values
-are spread over the splits as they stand: put `low-rank` around for a basis in which that is a good idea.
+are spread over the splits as they stand: put `low-rank` around for a basis in which that is a good idea. Rows differ in
+length more than in shape, and a short row with the error of a long one is noise: so the pieces are of rows of length 1,
+and one more byte names one of 256 lengths.
 """
 
 from __future__ import annotations
@@ -31,20 +33,28 @@ class ProductConfig(Config, frozen=True, kw_only=True):
 
     code_bytes: int = 16
     """M, bytes a row."""
+    scaled: bool = True
+    """One more byte a row for its length."""
     rounds: int = 25
     """Of k-means."""
     seed: int = 0
 
 
 class ProductVectors(ItemVectors):
-    """codes_NM, and the pieces (M, 256, W) as bfloat16 bits; M * W is D or a little more."""
+    """codes_NM, and the pieces (M, 256, W) as bfloat16 bits; M * W is D or a little more.
+
+    sizes_N, levels_S: which of the lengths (bfloat16 bits) a row has; where all have the same, sizes_N is one byte.
+    """
 
     kind = "product"
     Options = ProductConfig
 
-    def __init__(self, dim: int, codes_NM: U8, pieces_MCW: U16) -> None:
-        self._dim, self.codes_NM, self._halves_MCW = dim, codes_NM, pieces_MCW
-        self.pieces_MCW: F32 = (pieces_MCW.astype(np.uint32) << 16).view(np.float32)
+    def __init__(self, dim: int, codes_NM: U8, pieces_MCW: U16, sizes_N: U8 | None, levels_S: U16 | None) -> None:
+        self._dim, self.codes_NM, self._halves_MCW, self._halves_S = dim, codes_NM, pieces_MCW, levels_S
+        self.scaled = sizes_N is not None and levels_S is not None
+        self.sizes_N: U8 = np.zeros(len(codes_NM), np.uint8) if sizes_N is None else sizes_N
+        self.pieces_MCW = _wide(pieces_MCW)
+        self.levels_S: F32 = np.ones(1, np.float32) if levels_S is None else _wide(levels_S)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -52,14 +62,19 @@ class ProductVectors(ItemVectors):
 
     def gather(self, rows: npt.NDArray[np.integer[Any]], out: F32 | None = None) -> F32:
         out = np.empty((len(rows), self._dim), np.float32) if out is None else out
-        gather_codes(self.codes_NM, self.pieces_MCW, rows.astype(np.int64, copy=False), out)
+        gather_codes(
+            self.codes_NM, self.pieces_MCW, self.sizes_N, self.levels_S, rows.astype(np.int64, copy=False), out
+        )
         return out
 
     def config(self) -> dict[str, Any]:
         return {"dim": self._dim}
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        return {"codes": self.codes_NM, "pieces": self._halves_MCW}
+        tensors: dict[str, npt.NDArray[Any]] = {"codes": self.codes_NM, "pieces": self._halves_MCW}
+        if self._halves_S is not None:
+            tensors |= {"sizes": self.sizes_N, "levels": self._halves_S}
+        return tensors
 
     @classmethod
     def from_tensors(cls, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
@@ -69,8 +84,14 @@ class ProductVectors(ItemVectors):
         splits, count, width = pieces_MCW.shape
         refuse(codes_NM.shape[1] == splits > 0 and count == PIECES and width == -(-dim // splits), cls.kind)
         refuse((splits - 1) * width < dim, cls.kind)
-        refuse(bool(((pieces_MCW & 0x7F80) != 0x7F80).all()), cls.kind)  # no infinity, no NaN
-        return cls(dim, codes_NM, pieces_MCW)
+        sizes_N, levels_S = tensors.get("sizes"), tensors.get("levels")
+        if sizes_N is not None and levels_S is not None:
+            refuse(sizes_N.shape == codes_NM.shape[:1] and sizes_N.dtype == np.uint8, cls.kind)
+            refuse(levels_S.shape == (PIECES,) and levels_S.dtype == np.uint16, cls.kind)
+        refuse((sizes_N is None) == (levels_S is None), cls.kind)
+        halves = [pieces_MCW, *([] if levels_S is None else [levels_S])]
+        refuse(all(bool(((half & 0x7F80) != 0x7F80).all()) for half in halves), cls.kind)  # no infinity, no NaN
+        return cls(dim, codes_NM, pieces_MCW, sizes_N, levels_S)
 
     @classmethod
     def encode(cls, table_ND: F32, config: Config, weighting: Weighting | None = None) -> Self:
@@ -79,29 +100,73 @@ class ProductVectors(ItemVectors):
         width = -(-dim // config.code_bytes) if config.code_bytes > 0 else 0
         if width == 0 or (config.code_bytes - 1) * width >= dim:
             raise ConfigError(f"{config.code_bytes} code bytes cannot share {dim} values: choose a divisor of {dim}")
-        parts_NMW = _parts(table_ND, config.code_bytes, width)
+        units_ND = _units(table_ND)[0] if config.scaled else table_ND
+        parts_NMW = _parts(units_ND, config.code_bytes, width)
         weights_N = None if weighting is None else weighting.rows_N
         pieces_MCW = np.zeros((config.code_bytes, PIECES, width), np.float32)
         for m in range(config.code_bytes):
             found = _pieces(parts_NMW[:, m], weights_N, config)
             pieces_MCW[m, : len(found)] = found
-        return cls.assigned(dim, parts_NMW, pieces_MCW)
-
-    @classmethod
-    def assigned(cls, dim: int, parts_NMW: F32, pieces_MCW: F32) -> Self:
-        """Every row's nearest pieces, after the pieces were rounded."""
         halves_MCW = nearest_bfloat16(pieces_MCW)
         codes_NM = np.zeros(parts_NMW.shape[:2], np.uint8)
-        assign_codes(parts_NMW, (halves_MCW.astype(np.uint32) << 16).view(np.float32), codes_NM)
-        return cls(dim, codes_NM, halves_MCW)
+        assign_codes(parts_NMW, _wide(halves_MCW), codes_NM)
+        if not config.scaled:
+            return cls(dim, codes_NM, halves_MCW, None, None)
+        gains_N = cls(dim, codes_NM, halves_MCW, None, None)._gains(table_ND)
+        levels_S = _levels(gains_N)
+        return cls(dim, codes_NM, halves_MCW, _nearest_level(gains_N, levels_S), levels_S)
+
+    def recoded(self, codes_NM: U8, pieces_MCW: F32) -> Self:
+        """The same lengths with other codes and pieces."""
+        halves_MCW = nearest_bfloat16(pieces_MCW)
+        return type(self)(self._dim, codes_NM, halves_MCW, self.sizes_N if self.scaled else None, self._halves_S)
+
+    def _gains(self, table_ND: F32) -> npt.NDArray[np.float64]:
+        """(N,) the length of least squared error for each row as its pieces are."""
+        gains_N = np.zeros(len(table_ND))
+        for low, rows_nD in self.blocks():
+            part = slice(low, low + len(rows_nD))
+            right_n = np.einsum("nd,nd->n", rows_nD, table_ND[part], dtype=np.float64)
+            gains_N[part] = right_n / np.maximum(np.einsum("nd,nd->n", rows_nD, rows_nD, dtype=np.float64), 1e-300)
+        return np.maximum(gains_N, 0)
 
     def added(self, rows_UD: F32) -> Self:
         if rows_UD.shape[1:] != (self._dim,):
             raise InputError(f"new item vectors have {rows_UD.shape[1:]} values instead of {self._dim}")
         splits, _, width = self.pieces_MCW.shape
         codes_UM = np.zeros((len(rows_UD), splits), np.uint8)
-        assign_codes(_parts(rows_UD, splits, width), self.pieces_MCW, codes_UM)
-        return type(self)(self._dim, np.concatenate([self.codes_NM, codes_UM]), self._halves_MCW)
+        units_UD = _units(rows_UD)[0] if self.scaled else rows_UD
+        assign_codes(_parts(units_UD, splits, width), self.pieces_MCW, codes_UM)
+        codes_NM = np.concatenate([self.codes_NM, codes_UM])
+        if not self.scaled or self._halves_S is None:
+            return type(self)(self._dim, codes_NM, self._halves_MCW, None, None)
+        gains_U = type(self)(self._dim, codes_UM, self._halves_MCW, None, None)._gains(rows_UD)
+        sizes_N = np.concatenate([self.sizes_N, _nearest_level(gains_U, self._halves_S)])
+        return type(self)(self._dim, codes_NM, self._halves_MCW, sizes_N, self._halves_S)
+
+
+def _wide(halves: U16) -> F32:
+    return (halves.astype(np.uint32) << 16).view(np.float32)
+
+
+def _units(table_ND: F32) -> tuple[F32, npt.NDArray[np.float64]]:
+    """(N, D) rows of length 1, and (N,) their lengths; a row of zeros stays one."""
+    lengths_N = np.sqrt(np.einsum("nd,nd->n", table_ND, table_ND, dtype=np.float64))
+    return (table_ND / np.maximum(lengths_N, 1e-30)[:, None]).astype(np.float32), lengths_N
+
+
+def _levels(gains_N: npt.NDArray[np.float64]) -> U16:
+    """(256,) 0, and lengths evenly over the orders of magnitude that occur."""
+    positive = gains_N[gains_N > 0]
+    low, high = (float(positive.min()), float(positive.max())) if len(positive) else (1.0, 1.0)
+    levels_S = np.geomspace(max(low, high * 1e-6), high, PIECES - 1)
+    return nearest_bfloat16(np.concatenate([[0.0], levels_S]).astype(np.float32))
+
+
+def _nearest_level(gains_N: npt.NDArray[np.float64], levels_S: U16) -> U8:
+    levels = _wide(levels_S).astype(np.float64)
+    after = np.clip(np.searchsorted(levels, gains_N), 1, PIECES - 1)
+    return np.where(gains_N - levels[after - 1] < levels[after] - gains_N, after - 1, after).astype(np.uint8)
 
 
 def _parts(table_ND: F32, splits: int, width: int) -> F32:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -26,7 +27,7 @@ from leanrec.core.config import Config, build, to_dict
 from leanrec.core.errors import BundleError
 from leanrec.core.jagged import Jagged
 from leanrec.data.cases import distinct
-from leanrec.index.vectors import Float32Vectors, ItemVectors, vectors_of
+from leanrec.index.vectors import VECTORS, Float32Vectors, ItemVectors, vectors_of
 from leanrec.kernels.fold import fold_mean, fold_ridge
 from leanrec.runtime.engines.arrays import Shape, chunks, named_misfits, refuse_misfits
 
@@ -51,6 +52,8 @@ class FactorsConfig(Config, frozen=True, kw_only=True):
     """ratings: how far above the expected rating every item of a bare history is taken to be."""
     mean: float = 0.0
     """ratings: the mean rating over the constant: what the constant is multiplied with for a user without a bias."""
+    inputs: dict[str, Any] = msgspec.field(default_factory=dict)
+    """mean: `kind` and `config` of an input table that is not kept as float32; its arrays are named `inputs.NAME`."""
 
     def __post_init__(self) -> None:
         if self.fold != "mean" and not self.regularisation > 0:
@@ -61,7 +64,8 @@ class FactorsEngine:
     """(B, D) vectors of users; items: (N, D) the item vectors that they are multiplied with.
 
     tensors: `users` (U, D) the vectors of known users, a row of zeros where nothing was learned of one; `inputs`
-    (N, D) for `mean`; `spectrum` (D,) for `ridge`. All float32, the first two may be left out.
+    (N, D) for `mean`; `spectrum` (D,) for `ridge`. All float32, the first two may be left out; inputs may also be
+    `inputs.NAME`, the arrays of item vectors of another kind.
     """
 
     kind: ClassVar[str] = "factors"
@@ -78,8 +82,30 @@ class FactorsEngine:
             plain["users"] = (len(tensors["users"]), dim)
         with named_misfits():
             refuse_misfits(tensors, fits=dim > 2 or config.fold != "ratings", dense={}, plain=plain)
-        self._inputs = vectors_of(tensors["inputs"]) if "inputs" in tensors else self.items
+        self._inputs = self._read_inputs()
         self._users_UD: F32 = tensors.get("users", np.empty((0, dim), np.float32))
+
+    def _read_inputs(self) -> ItemVectors:
+        if not self._config.inputs:
+            return vectors_of(self._tensors["inputs"]) if "inputs" in self._tensors else self.items
+        own = {n.removeprefix("inputs."): array for n, array in self._tensors.items() if n.startswith("inputs.")}
+        with named_misfits():
+            found = VECTORS[self._config.inputs["kind"]].from_tensors(self._config.inputs["config"], own)
+        if found.shape != self.items.shape:
+            raise BundleError(f"the input vectors are {found.shape}, the item vectors {self.items.shape}")
+        return found
+
+    @property
+    def inputs(self) -> ItemVectors | None:
+        """What histories are folded in from, where that is not the item vectors themselves."""
+        return None if self._inputs is self.items else self._inputs
+
+    def with_inputs(self, inputs: ItemVectors, items: ItemVectors) -> Self:
+        """The same users and way of folding over other vectors."""
+        kept = {n: array for n, array in self._tensors.items() if n != "inputs" and not n.startswith("inputs.")}
+        kept |= {f"inputs.{name}": array for name, array in inputs.tensors().items()}
+        told = {**to_dict(self._config), "inputs": {"kind": inputs.kind, "config": inputs.config()}}
+        return type(self)(build(FactorsConfig, told), kept, items)
 
     @property
     def dim(self) -> int:
