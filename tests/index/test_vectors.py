@@ -61,6 +61,7 @@ class VectorsContract:
         np.testing.assert_array_equal(vectors.gather(rows), whole_ND[rows])
         np.testing.assert_array_equal(vectors.gather(rows.astype(np.int32)[:3]), whole_ND[rows[:3]])
         np.testing.assert_array_equal(vectors.block(17, 40), whole_ND[17:40])
+        np.testing.assert_array_equal(vectors.first(30).table(), whole_ND[:30])
         out = np.full((5, 12), np.nan, np.float32)
         assert vectors.gather(rows[:5], out) is out
         np.testing.assert_array_equal(out, whole_ND[rows[:5]])

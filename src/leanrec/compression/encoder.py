@@ -47,7 +47,7 @@ def with_tensors(model: Recommender, tensors: Tensors, config: Mapping[str, Any]
     """The same recommender with other arrays in its encoder, and another shape of it where `config` says one."""
     source = model.source
     assert isinstance(source, EmbeddingSource), "there is an encoder"
-    engine = type(source.engine).load(config or source.engine.config(), tensors, source.index.items_ND)
+    engine = type(source.engine).load(config or source.engine.config(), tensors, source.items)
     return with_source(model, EmbeddingSource(source.name, engine, source.index))
 
 

@@ -174,7 +174,7 @@ def _catalogues(source: Source) -> list[Source]:
     for share in SHARES[:-1]:
         rows = int(share * source.num_items)
         try:
-            index = type(source.index).build(source.index.items_ND[:rows])
+            index = type(source.index).over(source.items.first(rows))
         except (LeanrecError, TypeError, AttributeError):
             break
         found.append(EmbeddingSource(source.name, source.engine, index))

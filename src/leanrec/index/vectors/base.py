@@ -94,6 +94,10 @@ class ItemVectors(ABC):
     def encode(cls, table_ND: F32, config: Config, weighting: Weighting | None = None) -> Self:
         """The vectors that stand for a table of finite float32 values; the same for the same table and config."""
 
+    @abstractmethod
+    def first(self, count: int) -> Self:
+        """The first rows alone; arrays are shared."""
+
     def added(self, rows_UD: F32) -> Self:
         """These vectors with U more at the end, encoded by the same rule; the old ones stay as they are.
 

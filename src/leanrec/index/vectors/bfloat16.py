@@ -54,5 +54,8 @@ class Bfloat16Vectors(ItemVectors):
     def encode(cls, table_ND: F32, config: Config, weighting: Weighting | None = None) -> Self:
         return cls(nearest_bfloat16(table_ND))
 
+    def first(self, count: int) -> Self:
+        return type(self)(self._upper_ND[:count])
+
     def added(self, rows_UD: F32) -> Self:
         return type(self)(np.concatenate([self._upper_ND, nearest_bfloat16(rows_UD)]))

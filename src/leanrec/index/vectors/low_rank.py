@@ -101,6 +101,9 @@ class LowRankVectors(ItemVectors):
         """The same basis with other factors."""
         return type(self)(factors, self._halves_RD)
 
+    def first(self, count: int) -> Self:
+        return self.with_factors(self.factors.first(count))
+
     def added(self, rows_UD: F32) -> Self:
         onto_DR = np.linalg.pinv(self.basis_RD.astype(np.float64))
         return type(self)(self.factors.added((rows_UD @ onto_DR).astype(np.float32)), self._halves_RD)

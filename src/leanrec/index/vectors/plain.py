@@ -60,6 +60,9 @@ class Float32Vectors(ItemVectors):
     def encode(cls, table_ND: F32, config: Config, weighting: Weighting | None = None) -> Self:
         return cls(table_ND)
 
+    def first(self, count: int) -> Self:
+        return type(self)(self.table_ND[:count])
+
     def added(self, rows_UD: F32) -> Self:
         return type(self)(np.concatenate([self.table_ND, rows_UD.astype(np.float32, copy=False)]))
 

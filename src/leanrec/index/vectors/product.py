@@ -130,6 +130,10 @@ class ProductVectors(ItemVectors):
             gains_N[part] = right_n / np.maximum(np.einsum("nd,nd->n", rows_nD, rows_nD, dtype=np.float64), 1e-300)
         return np.maximum(gains_N, 0)
 
+    def first(self, count: int) -> Self:
+        sizes_N = self.sizes_N[:count] if self.scaled else None
+        return type(self)(self._dim, self.codes_NM[:count], self._halves_MCW, sizes_N, self._halves_S)
+
     def added(self, rows_UD: F32) -> Self:
         if rows_UD.shape[1:] != (self._dim,):
             raise InputError(f"new item vectors have {rows_UD.shape[1:]} values instead of {self._dim}")

@@ -71,6 +71,9 @@ class RowwiseVectors(ItemVectors):
             encode_rows(table, cls.bits, codes_NW, scales_N, offsets_N)
         return cls(dim, codes_NW, scales_N, offsets_N)
 
+    def first(self, count: int) -> Self:
+        return type(self)(self._dim, *(array[:count] for array in self.tensors().values()))
+
     def added(self, rows_UD: F32) -> Self:
         new = self.encode(rows_UD, RowwiseConfig())
         pairs = zip(self.tensors().values(), new.tensors().values(), strict=True)

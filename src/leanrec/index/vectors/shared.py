@@ -73,6 +73,9 @@ class SharedVectors(ItemVectors):
         refuse(not len(place_N) or int(place_N.max()) < len(distinct), cls.kind)
         return cls(distinct, place_N)
 
+    def first(self, count: int) -> Self:
+        return type(self)(self.distinct, self.place_N[:count])
+
     @classmethod
     def encode(cls, table_ND: F32, config: Config, weighting: Weighting | None = None) -> Self:
         from leanrec.index.vectors import VECTORS
