@@ -331,3 +331,20 @@ def test_pruning_wants_product_codes() -> None:
 
     with pytest.raises(ConfigError, match="use 'coded'"):
         PrunedIndex(made("int8", table(20, 8)))
+
+
+def test_indexes_take_more_rows_and_lose_some() -> None:
+    for kind in ("int8", "product"):
+        index = CodedIndex(made(kind, table(300, 16)))
+        grown = index.add(table(20, 16, seed=3)).remove(np.array([5, 310]))
+        queries_BD = table(6, 16, seed=1)
+        hits, allowed_N = grown.search(queries_BD, 400), np.ones(320, np.bool_)
+        allowed_N[[5, 310]] = False
+        expected = CodedIndex(grown.vectors).search(queries_BD, 400, None, allowed_N)
+        np.testing.assert_array_equal(hits.items_BK, expected.items_BK)
+        stored = CodedIndex.restore(grown.vectors, grown.tensors())
+        np.testing.assert_array_equal(stored.search(queries_BD, 9).items_BK, hits.items_BK[:, :9])
+        assert len(index.vectors) == 300
+        assert (index.search(queries_BD, 300).items_BK == 5).any()
+    with pytest.raises(InputError, match="row 300 cannot be removed"):
+        index.remove(np.array([300]))

@@ -97,7 +97,7 @@ class Index(ABC):
 
 def marked(index: Index, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
     """(N,) the removed rows of an index and these; for `Index.remove`."""
-    size = len(index.items_ND)
+    size = len(index.vectors)
     rows = np.asarray(rows).reshape(-1)
     wrong = (rows < 0) | (rows >= size)
     if wrong.any():

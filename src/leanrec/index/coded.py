@@ -7,6 +7,7 @@ ids and scores are those of brute force over the decoded rows.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, Self
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from leanrec.core.errors import InputError
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits
-from leanrec.index.base import Index
+from leanrec.index.base import Index, answerable, marked, padded, removed_rows, stored_removed
 from leanrec.index.bounded import MAX_NORM, Exclusions, checked_norms, frozen
 from leanrec.index.scans import TINY, UNIT, DecodedScan, norms_of, scan_of
 from leanrec.index.vectors import Float32Vectors, ItemVectors, scores_of
@@ -63,14 +64,27 @@ class CodedIndex(Index):
 
     @classmethod
     def restore(cls, vectors: ItemVectors, tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
-        return cls(vectors)
+        index = cls(vectors)
+        index.removed_N = stored_removed(tensors, len(vectors))
+        return index
+
+    def add(self, items_MD: F32) -> Self:
+        grown = type(self)(self._vectors.added(frozen(items_MD, np.float32)))
+        if len(self.removed_N):
+            grown.removed_N = padded(self.removed_N, len(grown.vectors))
+        return grown
+
+    def remove(self, rows: npt.NDArray[np.integer]) -> Self:
+        left = copy(self)
+        left.removed_N = marked(self, rows)
+        return left
 
     @classmethod
     def from_tensors(cls, items_ND: F32, tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
-        return cls(Float32Vectors(frozen(items_ND, np.float32)))
+        return cls.restore(Float32Vectors(frozen(items_ND, np.float32)), tensors)
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        return {}
+        return removed_rows(self)
 
     @property
     def bytes_scanned(self) -> int:
@@ -99,6 +113,7 @@ class CodedIndex(Index):
         assert queries_BD.ndim == 2 and queries_BD.shape[1] == dim, "queries: (B, D)"
         assert k >= 1, "k starts at 1"
         hits = Hits.none(batch, k)
+        allowed_N = answerable(self, allowed_N)
         for start in range(0, batch if size else 0, _QUERIES):
             part = slice(start, min(start + _QUERIES, batch))
             some = None if exclude is None else exclude.slice(part.start, part.stop)
