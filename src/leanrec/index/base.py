@@ -29,8 +29,8 @@ class Index(ABC):
     items_ND: (N, D) float32, C order, finite; may be mapped read-only. It is kept, not copied. removed_N: rows that are
     never answered, (N,), or (0,) when there are none. An index does not change: `add` and `remove` give another one,
     so that the old one can answer until the new one takes its place.
-    An index over vectors of other kinds overrides `vectors`, `over` and `restore`, and decodes where `items_ND` is asked
-    for.
+    An index over vectors of other kinds overrides `vectors`, `over` and `restore`, and decodes where `items_ND` is
+    asked for.
     """
 
     name: ClassVar[str]
