@@ -3,8 +3,9 @@
 A ladder of ways to keep the table as what is served, from float32 down. Each rung is made with what training and the
 users that tune know, judged on users that tune (first figure) and certified on users that nothing was chosen with.
 Rungs that lose at most .6 % there are certified in order of bytes, and the first that is not certified ends it (a fixed
-sequence, so that every certificate keeps its 95 %): the ratio is float32's bytes over those of the last rung before. What counts is every array
-that reading and scoring items needs: codes, ranges, pieces, basis; encoder, users and ids are the same for all.
+sequence, so that every certificate keeps its 95 %): the ratio is float32's bytes over those of the last rung before.
+What counts is every array that reading and scoring items needs: codes, ranges, pieces, basis; encoder, users and ids
+are the same for all.
 
 Gowalla: `als` with 64 factors, fitted again on train + validation; nobody has a stored vector: users are folded in from
 the coded items when they ask. 1M: `esasrec`, whose encoder reads coded items too. C1_SETS=gowalla,1m picks data sets,
