@@ -55,6 +55,12 @@ class SequenceEngine(ABC, Generic[S]):
 
     @property
     @final
+    def items_ND(self) -> F32:
+        """(N, D) the whole item table, decoded where it is not kept as float32: for graphs, not for encoding."""
+        return self.items.table()
+
+    @property
+    @final
     def dim(self) -> int:
         return self.shape.dim
 

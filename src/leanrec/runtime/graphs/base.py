@@ -140,7 +140,7 @@ def graph_of(
         nodes.add("Identity", query, name="query")
         outputs = [helper.make_tensor_value_info("query", TensorProto.FLOAT, ["batch", dim])]
     else:
-        outputs = _answers(nodes, query, min(k, len(engine.items_ND)), exclude_seen, never_N)
+        outputs = _answers(nodes, query, min(k, len(engine.items)), exclude_seen, never_N)
     graph = helper.make_graph(nodes.nodes, "leanrec", [first, lengths], outputs, nodes.kept, doc_string=about or None)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="leanrec")
     model.ir_version = IR_VERSION
