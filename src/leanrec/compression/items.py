@@ -20,7 +20,6 @@ from leanrec.compression.tables import (
     written,
 )
 from leanrec.core.config import build
-from leanrec.core.errors import ConfigError
 from leanrec.core.space import Choice, Dimension, Range
 from leanrec.index.vectors import VECTORS, Float32Vectors, ItemVectors, Weighting
 from leanrec.index.vectors.low_rank import LowRankVectors
@@ -38,7 +37,7 @@ class ItemsConfig(StepConfig, frozen=True, kw_only=True):
     kind: str = "int8"
     """One of bfloat16, int8, int4, int2, product."""
     code_bytes: int = 16
-    """product: bytes an item."""
+    """product: at most so many bytes an item, and one for its length; as many as share its values evenly."""
     targets: float = 0.5
     """product: a row weighs this power of how often it occurs in training."""
     asked: float = 0.0
@@ -53,7 +52,6 @@ class ItemsConfig(StepConfig, frozen=True, kw_only=True):
         "code_bytes": Choice((8, 16, 32)),
         "targets": Range(0.0, 1.0),
         "asked": Range(0.0, 1.0),
-        "epochs": Choice((0, 4)),
     }
 
     def __post_init__(self) -> None:
@@ -103,9 +101,8 @@ class Items(Step[ItemsConfig]):
             return kind.encode(before.table(), kind.Options())
         rank = before.factors.shape[1] if isinstance(before, LowRankVectors) else before.shape[1]
         width = -(-rank // config.code_bytes)
-        if (config.code_bytes - 1) * width >= rank:
-            raise ConfigError(f"{config.code_bytes} code bytes cannot share {rank} values: choose a divisor of {rank}")
-        codes = {"code_bytes": config.code_bytes}
-        options = {"rank": rank, "factors": "product", "factors_options": codes, "splits": config.code_bytes}
+        splits = -(-rank // width)  # so that every byte has values to name
+        codes = {"code_bytes": splits}
+        options = {"rank": rank, "factors": "product", "factors_options": codes, "splits": splits}
         settings = build(LowRankVectors.Options, options, where=self.name)
         return LowRankVectors.encode(before.table(), settings, weighting)
