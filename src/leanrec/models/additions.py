@@ -84,7 +84,7 @@ def grown_source(source: Source, fresh_MD: npt.NDArray[np.float32]) -> Embedding
             "items are added to the bundle that training wrote, not to a compressed one: add them there, then compress"
         )
     engine, index = source.engine, source.index.add(fresh_MD.astype(np.float32))
-    return EmbeddingSource(source.name, type(engine).load(engine.config(), engine.tensors(), index.items_ND), index)
+    return EmbeddingSource(source.name, type(engine).load(engine.config(), engine.tensors(), index.vectors), index)
 
 
 def kept_newcomers(recommender: Recommender, why: str = "") -> Newcomers:
