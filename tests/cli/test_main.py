@@ -153,7 +153,7 @@ def test_doctor_foresees_the_memory_of_training(
     assert found.code == 0, found.err
     assert "Adam's moments" in found.out
     leanrec("doctor", "sasrec").refused(2, "--data")
-    leanrec("doctor", "popular", "--data", data_folder).refused(2, "popular")
+    leanrec("doctor", "content", "--data", data_folder).refused(2, "content")
     monkeypatch.setattr("leanrec.jobs.foresee.free_memory", lambda: 1000)
     found = leanrec("doctor", "sasrec", "--data", data_folder, "--json")
     assert (found.code, found.json["fits"]) == (3, False)
