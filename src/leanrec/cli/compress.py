@@ -31,7 +31,7 @@ def compress(
     size: Bytes = None,
     cost: Annotated[str | None, Parameter(metavar="MONEY")] = None,
     trials: int = 40,
-    time: Seconds = None,
+    time: Seconds = 600.0,
     concurrency: int = 1,
     price: Path | None = None,
     sampler: str = "tpe",
@@ -58,7 +58,7 @@ def compress(
         size: Of the bundle on disk, for instance 16MB.
         cost: Of a million answers, in the currency of the price.
         trials: How many plans are looked at.
-        time: Stop the search in time to end after about this much.
+        time: Stop the search in time to end after about this much, in seconds without a unit.
         concurrency: How many ask at once when plans are measured.
         price: A TOML file with core_hour, gib_hour and currency; without it .04 and .005 USD.
         sampler: tpe, nsga2, cma-es, particle-swarm or random.
@@ -71,9 +71,11 @@ def compress(
         from leanrec.core.errors import InputError
         from leanrec.jobs.compress import CompressJob, compress_bundle
 
-        if resume or steps or time is not None or price is not None:
-            raise InputError("--resume, --steps, --time and --price belong to a search: say what has to hold, for "
-                             "instance --max-quality-loss 1%")  # fmt: skip
+        if resume or steps or price is not None:
+            raise InputError(
+                "--resume, --steps and --price belong to a search: say what has to hold, for instance "
+                "--max-quality-loss 1%"
+            )
         job = CompressJob(bundle=str(bundle), data=str(data), out=str(out), plan=plan or "int8", metric=metric)
         report = compress_bundle(job)
         return emit(f"{report}\nwritten to {out}", {"bundle": str(out), **report.to_dict()}, json)

@@ -19,7 +19,8 @@ from leanrec.core.machine import human
 
 __all__ = ["Rung", "build_up", "climb", "ladder_cells", "ladder_table", "plan_name", "rung", "single_steps"]
 
-_VARIANTS = 4
+_VARIANTS, _LONG = 4, 5.0
+"""Other settings of a step that are tried where it does not pay, unless it takes so many seconds."""
 _PAYS = 0.97
 """A step pays where it makes p50, memory, bytes or cost at least 3 % smaller than without it."""
 
@@ -94,8 +95,9 @@ def single_steps(bench: Workbench, space: PlanSpace, price: Price, deadline: flo
 
 def _single(bench: Workbench, space: PlanSpace, name: str, price: Price, before: Figures | None) -> Rung:
     first = rung(bench, Plan(steps=(name,)), price, before)
-    seen = {bench.probe(Plan(steps=(name,))).id}
-    for plan in () if first.pays else space.variants(name)[:_VARIANTS]:
+    probe = bench.probe(Plan(steps=(name,)))
+    seen = {probe.id}
+    for plan in () if first.pays or probe.seconds > _LONG else space.variants(name)[:_VARIANTS]:
         probe = bench.probe(plan)
         if probe.id not in seen:
             seen.add(probe.id)

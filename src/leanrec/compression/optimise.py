@@ -43,7 +43,7 @@ _ROOM = {"p99_ms": 1.05, "memory": 1.03}
 """What a later process may have more than the measured one: a plan has to keep the budget with this to spare."""
 
 
-_LEARN = 60.0
+_LEARN = 30.0
 
 
 class SearchOptions(Config, frozen=True, kw_only=True):
@@ -59,7 +59,7 @@ class SearchOptions(Config, frozen=True, kw_only=True):
     alpha: float = 0.05
     measure_seconds: float = 2.0
     learn_seconds: float | None = None
-    """How long one step may learn; a sixth of `seconds` when nothing is said, a minute without either."""
+    """How long one step may learn; a twentieth of `seconds` when nothing is said, half a minute without either."""
 
     def __post_init__(self) -> None:
         for name in ("trials", "concurrency", "survivors"):
@@ -116,7 +116,7 @@ def optimise(
 def _learning(options: SearchOptions) -> float:
     if options.learn_seconds is not None:
         return options.learn_seconds
-    return _LEARN if options.seconds is None else options.seconds / 6
+    return _LEARN if options.seconds is None else options.seconds / 20
 
 
 def _circumstances(model: Recommender, data: Dataset, seed: int) -> dict[str, Any]:
