@@ -22,5 +22,9 @@ INDEXES: Registry[Index] = Registry(
             "leanrec.index.planes:CertifiedInt4Index",
             "int4 scan with error bounds, a second int4 plane where needed, then exact rescoring",
         ),
+        "ivf-int4": Entry("leanrec.index.ivf:IvfIndex", "the lists nearest to the query, int4 scan, exact rescoring"),
+        "faiss-hnsw": Entry("leanrec.index.faiss_hnsw:FaissHnswIndex", "a graph of near neighbours", "ann"),
+        "faiss-ivf": Entry("leanrec.index.faiss_ivf:FaissIvfIndex", "the lists nearest to a query, in float32", "ann"),
+        "faiss-pq": Entry("leanrec.index.faiss_pq:FaissPqIndex", "product codes of 4 bits, exact rescoring", "ann"),
     },
 )
