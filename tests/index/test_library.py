@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
-from leanrec.core.errors import BundleError, ConfigError
+from leanrec.core.errors import BundleError, ConfigError, MissingExtra
 from leanrec.index import INDEXES
 
 from .approximate import ApproximateIndexContract
@@ -62,3 +64,11 @@ class TestFaissPq(LibraryContract):
 
         with pytest.raises(ConfigError, match="does not divide 8"):
             FaissPqIndex.build(items_ND, FaissPqConfig(width=3))
+
+
+@pytest.mark.parametrize("name", ["faiss-hnsw", "faiss-ivf", "faiss-pq"])
+def test_without_the_library_the_command_that_installs_it_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    monkeypatch.delitem(sys.modules, f"leanrec.index.{name.replace('-', '_')}", raising=False)
+    with pytest.raises(MissingExtra, match=r"'leanrec\[ann\]'"):
+        INDEXES[name]

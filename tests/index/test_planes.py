@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from leanrec.core.errors import InputError
 from leanrec.index import planes
 from leanrec.index.exact import ExactIndex
 from leanrec.index.planes import CertifiedInt4Index
@@ -33,3 +34,7 @@ class TestCertifiedInt4(ExactIndexContract):
 
     def test_wide_vectors_use_a_narrower_query(self) -> None:
         self.check(self.build(table(200, 700)), table(2, 700, seed=1), 10)
+
+    def test_vectors_too_wide_for_its_sums_are_refused(self) -> None:
+        with pytest.raises(InputError, match="8,192 values at most"):
+            CertifiedInt4Index.build(np.zeros((1, 8193), np.float32))

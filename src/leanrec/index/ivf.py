@@ -142,7 +142,7 @@ class IvfIndex(Index):
         return self.centroids_LD.nbytes + int(share * self.codes.bytes_scanned)
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        own = {
+        own: dict[str, npt.NDArray[Any]] = {
             "rows": self.rows_N, "edges": self.edges_L, "centroids": self.centroids_LD,
             "probes": np.array([self.probes], np.int64),
         }  # fmt: skip

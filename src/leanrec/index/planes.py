@@ -13,6 +13,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from leanrec.core.errors import InputError
 from leanrec.index.bounded import BoundedIndex, Exclusions, frozen
 from leanrec.kernels.nibbles import ROWS, groups_of, spread_query
 from leanrec.kernels.planes import (
@@ -99,7 +100,8 @@ class CertifiedInt4Index(BoundedIndex):
         assert low_NH.shape == (size, 4 * groups), "two codes a byte"
         assert scales_N.shape == levels_N.shape == fine_N.shape == (size,), "one scale and two levels a row"
         assert longest_J.shape == (-(-size // BLOCK),), "one norm a block"
-        assert dim <= _MAX_DIM, "int32 sums"
+        if dim > _MAX_DIM:  # sums of the scan are int32
+            raise InputError(f"{self.name} scans vectors of {_MAX_DIM:,} values at most, not {dim:,}: use 'exact'")
         self.items_ND = frozen(items_ND, np.float32)
         self.high_MG84, self.low_NH = frozen(high_MG84, np.uint8), frozen(low_NH, np.uint8)
         self.scales_N, self.longest_J = frozen(scales_N, np.float32), frozen(longest_J, np.float32)

@@ -104,7 +104,7 @@ def pack_planes_reference(
     planes: list[U8] = []
     for part_ND in (high_ND, codes_ND - 16 * high_ND):
         stored_ND = (part_ND + 8).astype(np.uint8)
-        planes.append(stored_ND[:, :half] | (stored_ND[:, half:] << 4))
+        planes.append(stored_ND[:, :half] | (stored_ND[:, half:] << np.uint8(4)))
     levels: list[U8] = []
     for rest_ND, unit in ((wide_ND - safe_N1 * high_ND, HIGH_REST), (wide_ND - safe_N1 * codes_ND / 16, LOW_REST)):
         share_N = np.sqrt(np.square(rest_ND).sum(axis=1)) / (safe_N1[:, 0] * np.sqrt(dim) * unit)

@@ -41,7 +41,7 @@ def encoded(texts: Sequence[str], facts: Mapping[str, Any]) -> F32:
 def projected(texts: Sequence[str], facts: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> F32:
     """(M, D) what `Projection` of these tensors makes of the texts; of length 1 where facts say `unit`."""
     weight_DE, bias_D, mean_E, scale = (np.asarray(tensors[name], np.float32) for name in _PROJECTION)
-    vectors_MD: F32 = ((encoded(texts, facts) - mean_E) * scale) @ weight_DE.T + bias_D
+    vectors_MD: F32 = np.asarray(((encoded(texts, facts) - mean_E) * scale) @ weight_DE.T + bias_D, np.float32)
     if facts["unit"]:
         lengths_M1 = np.maximum(np.linalg.norm(vectors_MD, axis=1, keepdims=True), 1e-12)
         vectors_MD = (vectors_MD / lengths_M1).astype(np.float32)
