@@ -47,6 +47,7 @@ class Row:
 ROWS = (
     Row(model="popular", settings={}, chance=False),
     Row(model="item-knn", settings={}, target=(0.1570, 0.1214), chance=False),
+    Row(model="graph-filter", settings={}, chance=False),
     Row(model="bpr-mf", settings={}, target=(0.1627, 0.1378)),
     Row(model="simplex", settings={}),
     Row(model="ultragcn", settings={}),

@@ -93,19 +93,19 @@ def test_bpr(scale):
 def test_others_are_not_the_users(seed, rows):
     items = Jagged.from_rows([sorted(row) for row in rows])
     users = np.repeat(np.arange(len(rows), dtype=np.int32), 50)
-    drawn, again = np.empty_like(users), np.empty_like(users)
+    drawn, again = np.empty((len(users), 2), np.int32), np.empty((len(users), 2), np.int32)
     draw_others(items.offsets, items.values, users, 10, seed, drawn)
     draw_others(items.offsets, items.values, users, 10, seed, again)
     assert np.array_equal(drawn, again) and drawn.min() >= 0 and drawn.max() < 10
     for user, row in enumerate(rows):
-        assert len(row) >= 9 or not row & set(drawn[users == user].tolist())
+        assert len(row) >= 9 or not row & set(drawn[users == user].ravel().tolist())
 
 
 def test_others_are_even():
     items = Jagged.from_rows([[0, 3]])
-    drawn = np.empty(60_000, np.int32)
-    draw_others(items.offsets, items.values, np.zeros(60_000, np.int32), 8, 5, drawn)
-    counts = np.bincount(drawn, minlength=8)
+    drawn = np.empty((20_000, 3), np.int32)
+    draw_others(items.offsets, items.values, np.zeros(20_000, np.int32), 8, 5, drawn)
+    counts = np.bincount(drawn.ravel(), minlength=8)
     assert counts[[0, 3]].sum() == 0
     assert np.abs(counts[[1, 2, 4, 5, 6, 7]] - 10_000).max() < 500
 

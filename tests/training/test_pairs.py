@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from leanrec.core.jagged import Jagged
+from leanrec.kernels.pairs import hardest_others_reference
+from leanrec.kernels.spectrum import Graph, leading
 from leanrec.training.pairs import PairLoader, PairTask, UserLoader
 from leanrec.training.pairs.objectives import BPR, Constraint, Contrastive, Softmax, constraint_graph
 from leanrec.training.pairs.tables import GraphTable, PlainTable
@@ -30,7 +32,7 @@ def _objectives(train):
 
 def _loader(name, train):
     if name == "bpr":
-        return PairLoader(train, batch=50, num_items=ITEMS, seed=3)
+        return PairLoader(train, batch=50, candidates=3, num_items=ITEMS, seed=3)
     return UserLoader(train, batch=4, negatives=8, num_items=ITEMS, seed=3)
 
 
@@ -38,7 +40,8 @@ def _loader(name, train):
 def test_gradient_is_that_of_the_loss(train, name):
     objective, batch = _objectives(train)[name], next(_loader(name, train).epoch(0))
     table = PlainTable(USERS + ITEMS, DIM, lr=0.01, std=1.0, seed=1)
-    rows, places = table.distinct(np.concatenate([batch.users_B, objective.items(batch) + np.int32(USERS)]))
+    items_S = objective.items(batch, table.values_MD[:USERS], table.values_MD[USERS:])
+    rows, places = table.distinct(np.concatenate([batch.users_B, items_S + np.int32(USERS)]))
     count = len(batch.users_B)
     vectors, direction = table.gather(rows), np.random.default_rng(1).standard_normal((len(rows), DIM))
 
@@ -58,7 +61,7 @@ def test_gradient_is_that_of_the_loss(train, name):
 @pytest.mark.parametrize("layers", [1, 3])
 def test_propagation_is_that_of_the_paper(train, layers, threads):
     """Against powers of the dense normalised adjacency matrix (LightGCN, eq. 8)."""
-    table = GraphTable(train, ITEMS, DIM, layers=layers, threads=threads, decay=0.0, lr=0.01, std=1.0, seed=1)
+    table = GraphTable(Graph(train, ITEMS, threads), DIM, layers=layers, decay=0.0, lr=0.01, std=1.0, seed=1)
     adjacency = np.zeros((USERS + ITEMS, USERS + ITEMS))
     adjacency[train.row_of(), USERS + train.values] = 1
     adjacency += adjacency.T
@@ -70,7 +73,7 @@ def test_propagation_is_that_of_the_paper(train, layers, threads):
 
 def test_a_step_on_the_graph_follows_the_gradient_of_its_rows(train):
     """The gradient of vectors goes back through the propagation: by finite differences over the rows."""
-    table = GraphTable(train, ITEMS, DIM, layers=2, threads=1, decay=0.0, lr=1e-3, std=1.0, seed=1)
+    table = GraphTable(Graph(train, ITEMS, 1), DIM, layers=2, decay=0.0, lr=1e-3, std=1.0, seed=1)
     weights = np.random.default_rng(2).standard_normal((USERS + ITEMS, DIM)).astype(np.float32)
     before = (table.vectors() * weights).sum()
     rows = np.arange(USERS + ITEMS, dtype=np.int32)
@@ -83,14 +86,17 @@ def test_a_step_on_the_graph_follows_the_gradient_of_its_rows(train):
 @pytest.mark.parametrize("name", ["bpr", "softmax"])
 def test_batches_repeat_and_resume(train, name):
     def seen(start):
-        return [(b.step, b.users_B.tolist(), b.items_S.tolist()) for b in _loader(name, train).epoch(2, start)]
+        return [
+            (b.step, b.users_B.tolist(), (b.others_BC if name == "bpr" else b.items_S).tolist())
+            for b in _loader(name, train).epoch(2, start)
+        ]
 
     assert seen(0) == seen(0)
     assert seen(1) == seen(0)[1:]
 
 
 def test_an_epoch_holds_every_interaction_once(train):
-    pairs = [(u, i) for b in PairLoader(train, batch=7, num_items=ITEMS, seed=0).epoch(0)
+    pairs = [(u, i) for b in PairLoader(train, batch=7, candidates=1, num_items=ITEMS, seed=0).epoch(0)
              for u, i in zip(b.users_B.tolist(), b.items_B.tolist(), strict=True)]  # fmt: skip
     assert sorted(pairs) == sorted(zip(train.row_of().tolist(), train.values.tolist(), strict=True))
     users = [u for b in UserLoader(train, batch=4, negatives=2, num_items=ITEMS, seed=0).epoch(0) for u in b.users_B]
@@ -118,3 +124,32 @@ def test_few_neighbours_are_filled_up_with_the_item_itself():
     near, omega = constraint_graph(Jagged.from_rows([[0, 1], [2]]), 4, 2)
     assert near.tolist() == [[1, 0], [0, 1], [2, 2], [3, 3]]
     assert (omega > 0).tolist() == [[True, False], [True, False], [False, False], [False, False]]
+
+
+def test_of_several_candidates_bpr_takes_the_one_that_scores_highest(train):
+    rng = np.random.default_rng(4)
+    users, items = (rng.standard_normal((count, DIM)).astype(np.float32) for count in (USERS, ITEMS))
+    batch = next(_loader("bpr", train).epoch(0))
+    taken = BPR(0.0).items(batch, users, items)[len(batch.users_B) :]
+    wanted = np.empty_like(taken)
+    hardest_others_reference(users, items, batch.users_B, batch.others_BC, wanted)
+    assert np.array_equal(taken, wanted) and batch.others_BC.shape == (len(batch.users_B), 3)
+    had = [set(row.tolist()) for row in np.split(train.values, train.offsets[1:-1])]
+    assert all(len(had[u]) == ITEMS or i not in had[u] for u, i in zip(batch.users_B, taken, strict=True))
+
+
+@pytest.mark.parametrize("dim", [3, 40])
+def test_leading_directions_are_those_of_the_normalised_matrix(dim):
+    """Against a full decomposition; with more dimensions than the rank has, the rest is zeros."""
+    rng = np.random.default_rng(5)
+    train = Jagged.from_rows([sorted(rng.choice(30, int(rng.integers(0, 12)), replace=False)) for _ in range(20)])
+    graph = Graph(train, 30, 1)
+    vectors, values = leading(graph, dim, 0)
+    dense = np.zeros((20, 30))
+    dense[train.row_of(), train.values] = 1
+    dense *= graph.scale_M[:20, None] * graph.scale_M[20:]
+    wanted = np.linalg.svd(dense)[1]
+    rank = min(dim, int((wanted > 1e-5).sum()))
+    np.testing.assert_allclose(values[:rank], wanted[:rank], rtol=1e-3)
+    assert not values[rank:].any() and not vectors[:, rank:].any()
+    np.testing.assert_allclose(vectors[:20].T @ dense @ vectors[20:], np.diag(values), atol=1e-3)

@@ -7,7 +7,9 @@ import numpy.typing as npt
 
 from leanrec.kernels.jit import jit, jit_fast
 
-__all__ = ["constraint_neighbours", "propagate", "propagate_reference"]
+__all__ = [
+    "constraint_neighbours", "propagate", "propagate_reference", "two_hops", "two_hops_reference",
+]  # fmt: skip
 
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
@@ -43,6 +45,33 @@ def propagate_reference(
         near = neighbours_T[offsets[m] : offsets[m + 1]]
         out_MD[m] = scale_M[m] * (scale_M[near, None].astype(np.float64) * source_MD[near]).sum(axis=0)
         sum_MD[m] += out_MD[m]
+
+
+@jit
+def two_hops(
+    offsets: I64, items_T: I32, scale_N: F32, item_offsets: I64, users_T: I32, weight_U: F32, user_offsets: I64,
+    of_users_T: I32, out_BN: F32,
+) -> None:  # fmt: skip
+    """out[b] += over the items i of row b, the users u of i and the items j of u: scale[i] * weight[u], at j."""
+    for b in range(len(offsets) - 1):
+        for t in range(offsets[b], offsets[b + 1]):
+            i = items_T[t]
+            for a in range(item_offsets[i], item_offsets[i + 1]):
+                u = users_T[a]
+                step = scale_N[i] * weight_U[u]
+                for place in range(user_offsets[u], user_offsets[u + 1]):
+                    out_BN[b, of_users_T[place]] += step
+
+
+def two_hops_reference(
+    offsets: I64, items_T: I32, scale_N: F32, item_offsets: I64, users_T: I32, weight_U: F32, user_offsets: I64,
+    of_users_T: I32, out_BN: F32,
+) -> None:  # fmt: skip
+    rows, (users, size) = len(offsets) - 1, (len(weight_U), len(scale_N))
+    history_BN, had_UN = np.zeros((rows, size)), np.zeros((users, size))
+    np.add.at(history_BN, (np.repeat(np.arange(rows), np.diff(offsets)), items_T), 1)
+    had_UN[np.repeat(np.arange(users), np.diff(user_offsets)), of_users_T] = 1
+    out_BN += (((history_BN * scale_N) @ had_UN.T * weight_U) @ had_UN).astype(np.float32)
 
 
 @jit

@@ -9,7 +9,7 @@ from leanrec.kernels.jit import jit, jit_fast
 from leanrec.kernels.softmax import exp_inline
 from leanrec.kernels.users import log1p_inline
 
-__all__ = ["bpr_pairs", "bpr_pairs_reference", "draw_others"]
+__all__ = ["bpr_pairs", "bpr_pairs_reference", "draw_others", "hardest_others", "hardest_others_reference"]
 
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
@@ -22,30 +22,55 @@ _TRIES = 100
 
 
 @jit
-def draw_others(offsets: I64, sorted_T: I32, users_B: I32, num_items: int, seed: int, out_B: I32) -> None:
-    """out[b] = an item that user b does not have, evenly drawn; any item when a hundred draws find none.
+def draw_others(offsets: I64, sorted_T: I32, users_B: I32, num_items: int, seed: int, out_BC: I32) -> None:
+    """out[b, c] = an item that user b does not have, evenly drawn; any item when a hundred draws find none.
 
-    sorted_T: the items of each user in rising order. The draw depends on `seed` and b alone (splitmix64).
+    sorted_T: the items of each user in rising order. The draw depends on `seed`, b and c alone (splitmix64).
     """
+    width = out_BC.shape[1]
     for b in range(len(users_B)):
         low, high = offsets[users_B[b]], offsets[users_B[b] + 1]
-        state = np.uint64(seed) * _MIX1 + np.uint64(b) * _MIX2
-        for _ in range(_TRIES):
-            state += _GOLDEN
-            z = (state ^ (state >> np.uint64(30))) * _MIX1
-            z = (z ^ (z >> np.uint64(27))) * _MIX2
-            z = z ^ (z >> np.uint64(31))
-            item = np.int32(((z >> np.uint64(32)) * np.uint64(num_items)) >> np.uint64(32))
-            out_B[b] = item
-            left, right = low, high
-            while left < right:
-                middle = (left + right) >> 1
-                if sorted_T[middle] < item:
-                    left = middle + 1
-                else:
-                    right = middle
-            if left == high or sorted_T[left] != item:
-                break
+        for c in range(width):
+            state = np.uint64(seed) * _MIX1 + np.uint64(b * width + c) * _MIX2
+            for _ in range(_TRIES):
+                state += _GOLDEN
+                z = (state ^ (state >> np.uint64(30))) * _MIX1
+                z = (z ^ (z >> np.uint64(27))) * _MIX2
+                z = z ^ (z >> np.uint64(31))
+                item = np.int32(((z >> np.uint64(32)) * np.uint64(num_items)) >> np.uint64(32))
+                out_BC[b, c] = item
+                left, right = low, high
+                while left < right:
+                    middle = (left + right) >> 1
+                    if sorted_T[middle] < item:
+                        left = middle + 1
+                    else:
+                        right = middle
+                if left == high or sorted_T[left] != item:
+                    break
+
+
+@jit_fast
+def hardest_others(users_UD: F32, items_ND: F32, users_B: I32, others_BC: I32, out_B: I32) -> None:
+    """out[b] = the item of others[b] that scores highest for user b, the first of equal ones."""
+    dim, width = users_UD.shape[1], others_BC.shape[1]
+    for b in range(len(users_B)):
+        u = users_B[b]
+        best = np.float32(-np.inf)
+        out_B[b] = others_BC[b, 0]  # where no score is a number
+        for c in range(width):
+            i = others_BC[b, c]
+            score = np.float32(0.0)
+            for d in range(dim):
+                score += users_UD[u, d] * items_ND[i, d]
+            if score > best:
+                best = score
+                out_B[b] = i
+
+
+def hardest_others_reference(users_UD: F32, items_ND: F32, users_B: I32, others_BC: I32, out_B: I32) -> None:
+    scores_BC = np.einsum("bd,bcd->bc", users_UD[users_B].astype(np.float64), items_ND[others_BC])
+    out_B[:] = np.take_along_axis(others_BC, scores_BC.argmax(axis=1)[:, None], axis=1)[:, 0]
 
 
 @jit_fast

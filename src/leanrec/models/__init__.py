@@ -16,6 +16,9 @@ MODELS: Registry[Model[Any]] = Registry(
         "user-knn": Entry("leanrec.models.user_knn:UserKNN", "what the users most like the history had"),
         "ease": Entry("leanrec.models.ease:EASE", "every item predicted from all others, in closed form"),
         "slim": Entry("leanrec.models.slim:SLIM", "every item predicted from those most like it, for large catalogues"),
+        "graph-filter": Entry(
+            "leanrec.models.graph_filter:GraphFilter", "items that share users, what everybody has held down"
+        ),
         "content": Entry("leanrec.models.content:Content", "items with attributes like those of the history"),
         "bpr-mf": Entry("leanrec.models.bpr_mf:BPRMF", "factors by pairwise ranking", "train"),
         "simplex": Entry("leanrec.models.simplex:SimpleX", "cosines with many negatives, users as histories", "train"),

@@ -1,12 +1,19 @@
-"""Matrix factorisation by Bayesian personalised ranking (Rendle et al. 2009, arXiv:1205.2618)."""
+"""Matrix factorisation by Bayesian personalised ranking (Rendle et al. 2009, arXiv:1205.2618).
+
+The negative of a pair is the best scored of several drawn evenly (dynamic negative sampling, Zhang et al. 2013): an
+item drawn alone is soon told apart from what a user has, and then teaches nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+import numba
 
 from leanrec.core.jagged import Jagged
-from leanrec.core.space import Dimension, Range
+from leanrec.core.space import Choice, Dimension, Range
+from leanrec.kernels.spectrum import Graph
 from leanrec.models.collaborative import (
     CollaborativeConfig,
     CollaborativeModel,
@@ -16,6 +23,7 @@ from leanrec.models.collaborative import (
 )
 from leanrec.training.pairs import PairLoader, PairTask
 from leanrec.training.pairs.objectives import BPR
+from leanrec.training.pairs.start import start_by_product
 from leanrec.training.pairs.tables import PlainTable
 from leanrec.training.trainer import Batches
 
@@ -25,19 +33,25 @@ __all__ = ["BPRMF", "BPRMFConfig"]
 class BPRMFConfig(CollaborativeConfig, frozen=True, kw_only=True):
     """A batch is pairs: an item that the user has against one that they have not."""
 
-    batch: int = 4096
+    batch: int = 2048
     lr: float = 0.005
-    regularisation: float = 0.03
+    epochs: int = 60
+    start: Literal["spectral", "noise"] = "spectral"
+    """Vectors start from the leading singular vectors of who has what, or from noise."""
+    candidates: int = 64
+    """Items that the user has not are drawn for each pair; the one that scores highest is taken."""
+    regularisation: float = 0.01
     """Weight of the squares of the vectors of each pair."""
 
     space: ClassVar[Mapping[str, Dimension]] = {
         **CollaborativeConfig.space,
+        "candidates": Choice((1, 8, 32, 64, 128)),
         "regularisation": Range(1e-4, 1e-1, log=True),
     }
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(self, regularisation=0)
+        check_at_least(self, candidates=1, regularisation=0)
 
 
 class BPRMF(CollaborativeModel[BPRMFConfig]):
@@ -48,10 +62,12 @@ class BPRMF(CollaborativeModel[BPRMFConfig]):
 
     def task(self, config: BPRMFConfig, train: Jagged, num_items: int, seed: int) -> PairTask[Any]:
         table = PlainTable(len(train) + num_items, config.dim, lr=config.lr, std=config.std, seed=seed)
+        if config.start == "spectral":
+            start_by_product(table, Graph(train, num_items, numba.get_num_threads()), config.std, seed)
         return PairTask(table, BPR(config.regularisation), len(train))
 
     def batches(self, config: BPRMFConfig, train: Jagged, num_items: int, seed: int) -> Batches:
-        return PairLoader(train, batch=config.batch, num_items=num_items, seed=seed)
+        return PairLoader(train, batch=config.batch, candidates=config.candidates, num_items=num_items, seed=seed)
 
     def served(self, config: BPRMFConfig, task: PairTask[Any], train: Jagged) -> Served:
         users_UD, items_ND = task.vectors()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULTS_VERSION", "CollaborativeFitting", "judges"]
 
-DEFAULTS_VERSION = 1
+DEFAULTS_VERSION = 2
 _JUDGES = 4000
 """Users that tune who are asked at each validation, evenly spread: all of a small data set, so that an epoch of a large
 one is not dwarfed by its validation."""

@@ -30,7 +30,9 @@ class Judges:
         self.histories, self.targets = cases.histories.take(some), cases.targets.take(some)
         self.ordered = data.protocol.ordered
         self.metric = parse_metric(metric)
-        self._exclude = None if data.protocol.repeats else self.histories
+        self.excluded = not data.protocol.repeats
+        """Whether what a judge has had is left out."""
+        self._exclude = self.histories if self.excluded else None
 
     def __len__(self) -> int:
         return len(self.histories)

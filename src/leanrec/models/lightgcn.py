@@ -10,28 +10,34 @@ import numpy as np
 
 from leanrec.core.jagged import Jagged
 from leanrec.core.space import Choice, Dimension, Range
+from leanrec.kernels.spectrum import Graph
 from leanrec.models.collaborative import CollaborativeConfig, CollaborativeModel, Served, check_at_least
 from leanrec.training.pairs import PairLoader, PairTask, UserLoader
 from leanrec.training.pairs.objectives import BPR, Softmax, unit
+from leanrec.training.pairs.start import start_by_product
 from leanrec.training.pairs.tables import GraphTable
 from leanrec.training.trainer import Batches
 
 __all__ = ["LightGCN", "LightGCNConfig"]
 
 _PAIRS_A_USER = 27
+_LEAST = 256
 
 
 class LightGCNConfig(CollaborativeConfig, frozen=True, kw_only=True):
     """A batch is users with all of their items: large ones, because every step propagates over the whole graph."""
 
-    batch: int = 2048
+    batch: int = 8192
+    """Users a step, at most a quarter of them unless those are fewer than 256."""
     lr: float = 0.02
-    layers: int = 3
+    start: Literal["spectral", "noise"] = "spectral"
+    """Rows start from the leading singular vectors of who has what, or from noise."""
+    layers: int = 2
     objective: Literal["softmax", "bpr"] = "softmax"
     """`softmax` over shared negatives is better than the paper's `bpr` after a tenth of the epochs."""
     temperature: float = 0.15
     """Cosines are divided by this before the softmax."""
-    negatives: int = 1024
+    negatives: int = 2048
     """Shared by the users of a batch; `bpr` has one for each pair."""
     regularisation: float = 1e-4
     """Weight of the squares of the rows (eq. 15), by pair; `bpr` alone."""
@@ -57,17 +63,20 @@ class LightGCN(CollaborativeModel[LightGCNConfig]):
 
     def task(self, config: LightGCNConfig, train: Jagged, num_items: int, seed: int) -> PairTask[Any]:
         decay = config.regularisation / (len(train) + num_items) if config.objective == "bpr" else 0.0
+        graph = Graph(train, num_items, numba.get_num_threads())
         table = GraphTable(
-            train, num_items, config.dim, layers=config.layers, threads=numba.get_num_threads(), decay=decay,
-            lr=config.lr, std=config.std, seed=seed,
-        )  # fmt: skip
+            graph, config.dim, layers=config.layers, decay=decay, lr=config.lr, std=config.std, seed=seed
+        )
+        if config.start == "spectral":
+            start_by_product(table, graph, config.std, seed)
         objective = Softmax(config.temperature) if config.objective == "softmax" else BPR(0.0)
         return PairTask(table, objective, len(train), mean=True)
 
     def batches(self, config: LightGCNConfig, train: Jagged, num_items: int, seed: int) -> Batches:
+        batch = min(config.batch, max(_LEAST, len(train) // 4))
         if config.objective == "bpr":
-            return PairLoader(train, batch=config.batch * _PAIRS_A_USER, num_items=num_items, seed=seed)
-        return UserLoader(train, batch=config.batch, negatives=config.negatives, num_items=num_items, seed=seed)
+            return PairLoader(train, batch=batch * _PAIRS_A_USER, candidates=1, num_items=num_items, seed=seed)
+        return UserLoader(train, batch=batch, negatives=config.negatives, num_items=num_items, seed=seed)
 
     def served(self, config: LightGCNConfig, task: PairTask[Any], train: Jagged) -> Served:
         table = task.table
@@ -75,7 +84,7 @@ class LightGCN(CollaborativeModel[LightGCNConfig]):
         users_UD, items_ND = task.vectors()
         # What a user's neighbours hand on: the sum over all layers but the last, scaled as on the way to a node.
         handed_ND = table.propagated(table.values_MD, config.layers - 1)[len(train) :]
-        inputs_ND = handed_ND * table.scale_M[len(train) :, None]
+        inputs_ND = handed_ND * table.graph.scale_M[len(train) :, None]
         if config.objective == "softmax":
             items_ND = unit(items_ND)[0]
         return Served(np.asarray(users_UD), items_ND, inputs_ND, 0.5)

@@ -17,7 +17,7 @@ from leanrec.core.console import Progress
 from leanrec.core.jagged import Jagged
 from leanrec.kernels.similarity import distinct_counts
 
-__all__ = ["Incidence", "Neighbourhood", "spread_items"]
+__all__ = ["Incidence", "Neighbourhood", "largest", "spread_items"]
 
 _CHUNKS = 64
 
@@ -97,3 +97,20 @@ def spread_items(
         return np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.float32)
     counts_n, rows_T, numbers_T = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return counts_n, rows_T, numbers_T
+
+
+def largest(
+    weights_nM: npt.NDArray[np.float32], keep: int, *, signed: bool = False
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """(n, K) places and weights of the largest in each row, falling, equal ones by rising place.
+
+    By size, unless `signed`.
+    """
+    sizes_nM = -weights_nM if signed else -np.abs(weights_nM)
+    if keep < weights_nM.shape[1]:
+        places_nK = np.sort(np.argpartition(sizes_nM, keep, axis=1)[:, :keep], axis=1)
+    else:
+        places_nK = np.broadcast_to(np.arange(weights_nM.shape[1]), weights_nM.shape)
+    order_nK = np.argsort(np.take_along_axis(sizes_nM, places_nK, axis=1), axis=1, kind="stable")
+    places_nK = np.take_along_axis(places_nK, order_nK, axis=1)
+    return places_nK, np.take_along_axis(weights_nM, places_nK, axis=1)

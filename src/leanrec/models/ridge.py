@@ -17,7 +17,7 @@ from leanrec.core.jagged import Jagged
 from leanrec.data.dataset import Dataset
 from leanrec.kernels.ridge import dual_diagonal, dual_rows, gram_rows, invert_positive
 from leanrec.models.judges import HALF_LIVES, Judges
-from leanrec.models.neighbourhood import Incidence, Neighbourhood, Part, spread_items
+from leanrec.models.neighbourhood import Incidence, Neighbourhood, Part, largest, spread_items
 from leanrec.runtime.sources.neighbours import NeighbourSource
 
 __all__ = ["LinearSettings", "choose_linear", "closed_form", "linear_source"]
@@ -123,7 +123,7 @@ def closed_form(had: Incidence, regularisation: float, keep: int) -> Neighbourho
 
     def part(items: npt.NDArray[np.int64]) -> Part:
         weights_nM = rows(int(items[0]), int(items[-1]) + 1)
-        places_nK, weights_nK = _largest(weights_nM, keep)
+        places_nK, weights_nK = largest(weights_nM, keep)
         found_nK = weights_nK != 0
         return found_nK.sum(axis=1), live_M[places_nK[found_nK]].astype(np.int32), weights_nK[found_nK]
 
@@ -183,15 +183,3 @@ def _regularised_inverse(by_row: Jagged, by_place: Jagged, regularisation: float
     with closing(Progress("inverse", side)) as progress:
         invert_positive(gram, progress.advance)
     return gram
-
-
-def _largest(weights_nM: npt.NDArray[np.float32], keep: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """(n, K) places and weights of the largest by size in each row, by falling size, equal ones by rising place."""
-    sizes_nM = -np.abs(weights_nM)
-    if keep < weights_nM.shape[1]:
-        places_nK = np.sort(np.argpartition(sizes_nM, keep, axis=1)[:, :keep], axis=1)
-    else:
-        places_nK = np.broadcast_to(np.arange(weights_nM.shape[1]), weights_nM.shape)
-    order_nK = np.argsort(np.take_along_axis(sizes_nM, places_nK, axis=1), axis=1, kind="stable")
-    places_nK = np.take_along_axis(places_nK, order_nK, axis=1)
-    return places_nK, np.take_along_axis(weights_nM, places_nK, axis=1)

@@ -20,20 +20,16 @@ _SHUFFLE, _NEGATIVES = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class PairBatch:
-    """B times: a user, an item of theirs, an item that is not."""
+    """B times: a user, an item of theirs, and C items that are not, of which the objective takes one."""
 
     users_B: I32
     items_B: I32
-    others_B: I32
+    others_BC: I32
     step: int
 
     @property
     def predictions(self) -> int:
         return len(self.users_B)
-
-    @property
-    def items_S(self) -> I32:
-        return np.concatenate([self.items_B, self.others_B])
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +54,10 @@ class UserBatch:
 class PairLoader:
     """Every interaction once an epoch, in an order drawn anew. What is drawn depends on (seed, epoch, step) alone."""
 
-    def __init__(self, train: Jagged, *, batch: int, num_items: int, seed: int) -> None:
+    def __init__(self, train: Jagged, *, batch: int, candidates: int, num_items: int, seed: int) -> None:
         self._sorted = _sorted_items(train)
         self._owner_T = self._sorted.row_of().astype(np.int32)
-        self.batch, self.num_items, self.seed = batch, num_items, seed
+        self.batch, self.candidates, self.num_items, self.seed = batch, candidates, num_items, seed
         self.tokens = len(self._owner_T)
 
     def epoch(
@@ -72,10 +68,10 @@ class PairLoader:
         for step in range(start, -(-self.tokens // self.batch)):
             at = order_T[step * self.batch : (step + 1) * self.batch]
             users_B, items_B = self._owner_T[at], self._sorted.values[at]
-            others_B = np.empty_like(items_B)
+            others_BC = np.empty((len(at), self.candidates), np.int32)
             draw = int(np.random.default_rng([self.seed, epoch, step, _NEGATIVES]).integers(1 << 62))
-            draw_others(self._sorted.offsets, self._sorted.values, users_B, self.num_items, draw, others_B)
-            batch = PairBatch(users_B, items_B, others_B, step)
+            draw_others(self._sorted.offsets, self._sorted.values, users_B, self.num_items, draw, others_BC)
+            batch = PairBatch(users_B, items_B, others_BC, step)
             announce(batch)
             yield batch
 

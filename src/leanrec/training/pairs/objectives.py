@@ -2,7 +2,7 @@
 
 | objective     | batch | loss                                                              | source                 |
 |---------------|-------|-------------------------------------------------------------------|------------------------|
-| `BPR`         | pairs | -log sigmoid(u.i - u.j)                                           | Rendle et al. 2009     |
+| `BPR`         | pairs | -log sigmoid(u.i - u.j), j the best scored of a few               | Rendle et al. 2009     |
 | `Softmax`     | users | -log softmax of cosines / temperature, shared negatives           | Wu et al. 2022         |
 | `Contrastive` | users | SimpleX: cosine hinge, the user mixed with what they have         | Mao et al. 2021a       |
 | `Constraint`  | users | UltraGCN: weighted logistic, beside it the item-item graph        | Mao et al. 2021b       |
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from leanrec.core.jagged import Jagged
 from leanrec.kernels.blas import blas_threads
 from leanrec.kernels.graph import constraint_neighbours
-from leanrec.kernels.pairs import bpr_pairs
+from leanrec.kernels.pairs import bpr_pairs, hardest_others
 from leanrec.kernels.rows import adam_rows
 from leanrec.kernels.softmax import add_rows
 from leanrec.kernels.users import hinge_negatives, logistic_negatives, pull, softmax_users
@@ -38,8 +38,8 @@ B = TypeVar("B", PairBatch, UserBatch, contravariant=True)
 class PairObjective(Protocol, Generic[B]):
     """users_B, items_S: places of the batch's users and of its `items(batch)` among the V gathered vectors."""
 
-    def items(self, batch: B) -> I32:
-        """(S,) the item rows that the loss looks at."""
+    def items(self, batch: B, users_UD: F32, items_ND: F32) -> I32:
+        """(S,) the item rows that the loss looks at; users_UD, items_ND: the vectors as they stand."""
 
     def loss(self, batch: B, vectors_VD: F32, users_B: I64, items_S: I64) -> tuple[float, F32]:
         """The sum of the batch's losses, and (V, D) the gradient that a step follows."""
@@ -62,13 +62,15 @@ class _Bare:
 
 
 class BPR(_Bare):
-    """decay: weight of the squares of the vectors of each pair."""
+    """decay: weight of the squares of the vectors of each pair. Of the candidates, the best scored counts."""
 
     def __init__(self, decay: float) -> None:
         self.decay = decay
 
-    def items(self, batch: PairBatch) -> I32:
-        return batch.items_S
+    def items(self, batch: PairBatch, users_UD: F32, items_ND: F32) -> I32:
+        others_B = np.empty_like(batch.items_B)
+        hardest_others(users_UD, items_ND, batch.users_B, batch.others_BC, others_B)
+        return np.concatenate([batch.items_B, others_B])
 
     def loss(self, batch: PairBatch, vectors_VD: F32, users_B: I64, items_S: I64) -> tuple[float, F32]:
         grad_VD = np.zeros_like(vectors_VD)
@@ -82,7 +84,7 @@ class Softmax(_Bare):
     def __init__(self, temperature: float) -> None:
         self.temperature = temperature
 
-    def items(self, batch: UserBatch) -> I32:
+    def items(self, batch: UserBatch, users_UD: F32, items_ND: F32) -> I32:
         return batch.items_S
 
     def loss(self, batch: UserBatch, vectors_VD: F32, users_B: I64, items_S: I64) -> tuple[float, F32]:
@@ -115,7 +117,7 @@ class Contrastive:
         self._mean_DD, self._square_DD = np.zeros_like(self.mix_DD), np.zeros_like(self.mix_DD)
         self._steps = 0
 
-    def items(self, batch: UserBatch) -> I32:
+    def items(self, batch: UserBatch, users_UD: F32, items_ND: F32) -> I32:
         return batch.items_S
 
     def loss(self, batch: UserBatch, vectors_VD: F32, users_B: I64, items_S: I64) -> tuple[float, F32]:
@@ -182,7 +184,7 @@ class Constraint(_Bare):
         if graph:
             self._near_NK, self._omega_NK = constraint_graph(train, num_items, neighbours)
 
-    def items(self, batch: UserBatch) -> I32:
+    def items(self, batch: UserBatch, users_UD: F32, items_ND: F32) -> I32:
         return np.concatenate([batch.items_S, self._drawn(batch)[0]]) if self.graph else batch.items_S
 
     def _drawn(self, batch: UserBatch) -> tuple[I32, F32]:

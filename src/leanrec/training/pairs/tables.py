@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.core.jagged import Jagged
 from leanrec.kernels.fresh import fresh_range
-from leanrec.kernels.graph import propagate
 from leanrec.kernels.rows import adam_rows, distinct_rows, gather_rows
-from leanrec.kernels.threads import spread
+from leanrec.kernels.spectrum import Graph
 
 __all__ = ["GraphTable", "PlainTable"]
 
@@ -74,13 +72,9 @@ class GraphTable(PlainTable):
     the rows' squares, by row and step.
     """
 
-    def __init__(
-        self, train: Jagged, num_items: int, dim: int, *, layers: int, threads: int, decay: float, **options: Any
-    ) -> None:
-        super().__init__(len(train) + num_items, dim, **options)
-        self.layers, self.threads, self.decay = layers, threads, decay
-        self._offsets, self._near_T = _both_ways(train, num_items)
-        self.scale_M = (1 / np.sqrt(np.maximum(np.diff(self._offsets), 1))).astype(np.float32)
+    def __init__(self, graph: Graph, dim: int, *, layers: int, decay: float, **options: Any) -> None:
+        super().__init__(len(graph.degrees_M), dim, **options)
+        self.graph, self.layers, self.decay = graph, layers, decay
         self._buffers = (np.empty_like(self.values_MD), np.empty_like(self.values_MD))
         self._current: F32 | None = None
 
@@ -94,23 +88,10 @@ class GraphTable(PlainTable):
         total_MD, source_MD = rows_MD.copy(), rows_MD
         for layer in range(layers):
             target_MD = self._buffers[layer % 2]
-            self._product(source_MD, target_MD, total_MD)
+            self.graph.product(source_MD, target_MD, total_MD)
             source_MD = target_MD
         total_MD *= np.float32(1 / (self.layers + 1))
         return total_MD
-
-    def _product(self, source_MD: F32, out_MD: F32, sum_MD: F32) -> None:
-        edges = len(self._near_T)
-
-        def row(edge: int) -> int:
-            return len(out_MD) if edge == edges else int(np.searchsorted(self._offsets, edge))
-
-        def work(low: int, high: int) -> None:
-            propagate(
-                self._offsets, self._near_T, self.scale_M, source_MD, out_MD, sum_MD, row(low) if low else 0, row(high)
-            )
-
-        spread(work, edges, self.threads)
 
     def apply(self, rows_V: I32, grad_VD: F32) -> None:
         self.steps += 1
@@ -125,15 +106,3 @@ class GraphTable(PlainTable):
     def load_state(self, state: State) -> None:
         super().load_state(state)
         self._current = None
-
-
-def _both_ways(train: Jagged, num_items: int) -> tuple[npt.NDArray[np.int64], I32]:
-    """Neighbours of every node: users 0.., then items; interactions count once."""
-    keys_T = np.unique(train.row_of() * num_items + train.values)
-    users_T, items_T = keys_T // num_items, keys_T % num_items
-    order_T = np.argsort(items_T, kind="stable")
-    near_T = np.concatenate([items_T + len(train), users_T[order_T]]).astype(np.int32)
-    degrees = np.concatenate([np.bincount(users_T, minlength=len(train)), np.bincount(items_T, minlength=num_items)])
-    offsets = np.zeros(len(degrees) + 1, np.int64)
-    np.cumsum(degrees, out=offsets[1:])
-    return offsets, near_T

@@ -36,7 +36,7 @@ class PairTask(Generic[B]):
 
     def step(self, batch: B) -> float:
         """The mean loss of the batch before the step."""
-        items_S = self.objective.items(batch)
+        items_S = self.objective.items(batch, *self.vectors())
         rows_S = np.concatenate([batch.users_B, items_S + np.int32(self.num_users)])
         rows_V, places_S = self.table.distinct(rows_S)
         count = len(batch.users_B)
