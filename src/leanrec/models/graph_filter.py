@@ -96,7 +96,7 @@ class Spectrum:
         return cls(had, graph.scale_M[:users] ** 2, np.ascontiguousarray(vectors_MD[users:]), singular_D**2)
 
     def filtered(self, rows: Jagged, ceiling: float, popularity: float) -> npt.NDArray[np.float32]:
-        """(B, N) what each row of items says for all items; one BLAS thread."""
+        """(B, N) what each row of items says for all items."""
         by_item, by_user = self.had.by_item, self.had.by_user
         sizes_N = np.maximum(by_item.lengths, 1).astype(np.float32)
         inner_N, outer_N = sizes_N ** -(0.5 + popularity), sizes_N ** (popularity - 0.5)
@@ -113,8 +113,7 @@ class Spectrum:
             scaled_TD = some_ND[rows.values] * (sizes_N**-popularity)[rows.values, None]
             sums_BD = np.zeros((len(rows), above), np.float32)
             np.add.at(sums_BD, rows.row_of(), scaled_TD)
-            with blas_threads(1):
-                out_BN += ((sums_BD * (ceiling - self.eigenvalues_D[:above])) @ some_ND.T) * sizes_N**popularity
+            out_BN += ((sums_BD * (ceiling - self.eigenvalues_D[:above])) @ some_ND.T) * sizes_N**popularity
         return out_BN
 
 
@@ -190,5 +189,6 @@ def filter_weights(spectrum: Spectrum, ceiling: float, popularity: float, keep: 
         found_nK = weights_nK != 0
         return found_nK.sum(axis=1), places_nK[found_nK].astype(np.int32), weights_nK[found_nK]
 
-    counts_N, others_T, weights_T = spread_items("weights", np.arange(size), part, most=_ROWS)
+    with blas_threads(1):
+        counts_N, others_T, weights_T = spread_items("weights", np.arange(size), part, most=_ROWS)
     return Neighbourhood(Jagged.from_lengths(others_T, counts_N), weights_T, selves_N, keep)
