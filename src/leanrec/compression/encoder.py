@@ -16,6 +16,7 @@ from leanrec.data.dataset import Dataset
 from leanrec.kernels.blas import blas_threads
 from leanrec.runtime.dense import DENSE, DenseLayer, Inputs, dense_names, make_dense, put_dense
 from leanrec.runtime.dense.plain import Observed
+from leanrec.runtime.engines import ENGINES
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
 
@@ -47,7 +48,7 @@ def with_tensors(model: Recommender, tensors: Tensors, config: Mapping[str, Any]
     """The same recommender with other arrays in its encoder, and another shape of it where `config` says one."""
     source = model.source
     assert isinstance(source, EmbeddingSource), "there is an encoder"
-    engine = type(source.engine).load(config or source.engine.config(), tensors, source.items)
+    engine = ENGINES[source.engine.kind].load(config or source.engine.config(), tensors, source.items)
     return with_source(model, EmbeddingSource(source.name, engine, source.index))
 
 

@@ -14,6 +14,7 @@ from leanrec.index.certified import CertifiedInt8Index
 from leanrec.index.vectors import Float32Vectors
 from leanrec.kernels.blas import blas_threads
 from leanrec.kernels.dense import dense_int8, quantize_weight
+from leanrec.runtime.engines import ENGINES
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
 
@@ -67,7 +68,8 @@ class Int8Dense(Step[StepConfig]):
         if coded * _PAYS > plain:
             said = f"dropped, it does not pay on this machine: the dense layers take {times}"
             return model, StepRecord(step=self.name, applied=False, said=said, facts=facts)
-        engine = type(source.engine).load(source.engine.config(), _quantized(tensors, layers), source.items)
+        kind, config = ENGINES[source.engine.kind], source.engine.config()
+        engine = kind.load(config, _quantized(tensors, layers), source.items)
         lean = with_source(model, EmbeddingSource(source.name, engine, source.index))
         return lean, StepRecord(step=self.name, applied=True, said=f"the dense layers take {times}", facts=facts)
 

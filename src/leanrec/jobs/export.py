@@ -11,6 +11,7 @@ from leanrec.core.files import disk_errors
 from leanrec.runtime.graphs import export_graph, graph_of
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
+from leanrec.runtime.ways.base import DrivenEngine
 
 __all__ = ["ExportJob", "Exported", "export"]
 
@@ -47,10 +48,11 @@ def export(job: ExportJob) -> Exported:
     source = recommender.source
     if not isinstance(source, EmbeddingSource):
         raise InputError(f"{job.bundle} answers by {source.kind!r}, which has no encoder to write as an ONNX graph")
+    engine = source.engine.engine if isinstance(source.engine, DrivenEngine) else source.engine
     include_seen = recommender.repeats if job.include_seen is None else job.include_seen
     about = f"{source.name}, bundle {recommender.id}"
     model = graph_of(
-        source.engine, table=job.table, k=job.k, exclude_seen=not include_seen, never_N=recommender.items.erased,
+        engine, table=job.table, k=job.k, exclude_seen=not include_seen, never_N=recommender.items.erased,
         about=about,
     )  # fmt: skip
     path = Path(job.onnx)
@@ -60,9 +62,7 @@ def export(job: ExportJob) -> Exported:
         export_graph(model, path)
         ids.write_text(json.dumps(recommender.items.ids()))
     first, last = {i.name: _shape(i) for i in model.graph.input}, {o.name: _shape(o) for o in model.graph.output}
-    return Exported(
-        onnx=str(path), ids=str(ids), inputs=first, outputs=last, window=getattr(source.engine, "window", 0)
-    )
+    return Exported(onnx=str(path), ids=str(ids), inputs=first, outputs=last, window=getattr(engine, "window", 0))
 
 
 def _shape(value: object) -> str:

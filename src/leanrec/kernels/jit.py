@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-__all__ = ["jit", "jit_fast", "jit_fast_inline", "jit_inline", "jit_parallel", "prange"]
+__all__ = ["jit", "jit_fast", "jit_fast_inline", "jit_finite", "jit_inline", "jit_parallel", "prange"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 prange = numba.prange
@@ -34,6 +34,11 @@ _REORDER = {"reassoc", "contract", "arcp", "nsz"}
 def jit_fast(function: F) -> F:
     """As `jit`, with floating-point sums reordered so that they vectorise; infinities and NaN keep their meaning."""
     return cast("F", numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_REORDER)(function))
+
+
+def jit_finite(function: F) -> F:
+    """As `jit_fast`, where no value is NaN, so that the largest of many vectorises as well."""
+    return cast("F", numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_REORDER | {"nnan"})(function))
 
 
 def jit_fast_inline(function: F) -> F:

@@ -11,6 +11,7 @@ import itertools
 import numpy as np
 import numpy.typing as npt
 
+from leanrec.kernels.exponential import exp
 from leanrec.kernels.jit import jit_fast, jit_fast_inline
 
 __all__ = [
@@ -63,7 +64,7 @@ def _attend_one(q_D: F32, k_TD: F32, v_TD: F32, low: int, high: int, dim: int, h
             top = max(top, w[j - low])
         total = np.float32(0.0)
         for j in range(high - low):
-            w[j] = np.exp(w[j] - top)
+            w[j] = exp(w[j] - top)
             total += w[j]
         for d in range(size):
             out_D[at + d] = np.float32(0.0)
@@ -152,7 +153,7 @@ def swiglu(x_TE: F32) -> F32:
     for t in range(tokens):
         for h in range(hidden):
             gate = x_TE[t, hidden + h]
-            out[t, h] = x_TE[t, h] * gate / (np.float32(1.0) + np.exp(-gate))
+            out[t, h] = x_TE[t, h] * gate / (np.float32(1.0) + exp(-gate))
     return out
 
 
@@ -162,4 +163,4 @@ def gated_add(x_TD: F32, update_TD: F32, gate_TD: F32) -> None:
     tokens, dim = x_TD.shape
     for t in range(tokens):
         for d in range(dim):
-            x_TD[t, d] += update_TD[t, d] / (np.float32(1.0) + np.exp(-gate_TD[t, d]))
+            x_TD[t, d] += update_TD[t, d] / (np.float32(1.0) + exp(-gate_TD[t, d]))

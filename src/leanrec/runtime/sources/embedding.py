@@ -15,6 +15,7 @@ from leanrec.index import INDEXES, Index
 from leanrec.index.vectors import VECTORS, Float32Vectors, scores_of
 from leanrec.runtime.base import Engine, Parts, PersonalEngine, QueryEngine, Source, TimedEngine
 from leanrec.runtime.engines import ENGINES
+from leanrec.runtime.ways.base import DrivenEngine, drive
 
 __all__ = ["EmbeddingSource"]
 
@@ -102,7 +103,10 @@ class EmbeddingSource(Source):
         return hits
 
     def config(self) -> dict[str, Any]:
-        config = {"engine": {"kind": self.engine.kind, "config": self.engine.config()}, "index": self.index.name}
+        engine: dict[str, Any] = {"kind": self.engine.kind, "config": self.engine.config()}
+        if isinstance(self.engine, DrivenEngine):
+            engine["way"] = self.engine.way
+        config: dict[str, Any] = {"engine": engine, "index": self.index.name}
         if isinstance(self.items, Float32Vectors):  # as in bundles written before there were other kinds
             return config
         return {**config, "items": {"kind": self.items.kind, "config": self.items.config()}}
@@ -120,7 +124,8 @@ class EmbeddingSource(Source):
             raise BundleError(f"{error}: update leanrec, or write the bundle again") from error
         items = vectors_type.from_tensors(kept["config"], parts["items"])
         index = index_type.restore(items, parts["index"])
-        return cls(name, engine_type.load(config["engine"]["config"], parts["engine"], index.vectors), index)
+        engine: Engine = engine_type.load(config["engine"]["config"], parts["engine"], index.vectors)
+        return cls(name, drive(engine, config["engine"].get("way")), index)
 
 
 def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
