@@ -81,17 +81,17 @@ def _measure(name: str) -> dict[str, object]:
     histories = got.dataset().cases("test", users="all").histories
     engine = source.engine
     enough = (
-        histories.take(np.flatnonzero(histories.lengths >= TOKENS)[:200])
+        histories.take(np.flatnonzero(histories.lengths >= TOKENS)[:100])
         if (histories.lengths >= TOKENS).any()
         else None
     )
     if enough is None or len(enough) < 50:  # joined from several users where few have so many events
-        flat = histories.values[: 200 * TOKENS]
+        flat = histories.values[: 100 * TOKENS]
         enough = Jagged.from_lengths(flat, np.full(len(flat) // TOKENS, TOKENS))
     enough = enough.last(TOKENS)
     one = enough.take(np.array([0]))
     counts = sorted({1, THREADS})
-    choice = choose(engine, {"one": one}, ways=WAYS, threads=counts, repeats=30)
+    choice = choose(engine, {"one": one}, ways=WAYS, threads=counts, judged=enough, repeats=30)
     peer = ALL["torch"](engine, THREADS)
     driven = choice.engine
     right, ours = engine.encode(enough), driven.encode(enough)
@@ -109,24 +109,11 @@ def _measure(name: str) -> dict[str, object]:
     turns = take_turns(lambda _: timed(driven.encode), lambda _: timed(peer.encode), ROUNDS)
     rate = _product_rate()
     flops = _flops(engine.config(), TOKENS)
-    table = [
-        (m.name, m.threads, m.seconds.get("one", 0.0), overlap_of(ALL, engine, m, enough, right), m.problem[:60])
-        for m in choice.table
-    ]
+    table = [(m.name, m.threads, m.seconds.get("one", 0.0), m.overlap, m.problem[:60]) for m in choice.table]
     return {
         "ours": turns[0], "peer": turns[1], "best": choice.best.name, "threads": choice.best.threads,
         "overlap": overlap(engine.items_ND, ours, right), "table": table, "floor": flops / rate, "flops": flops,
     }  # fmt: skip
-
-
-def overlap_of(ways: object, engine: object, measured: object, histories: object, right: object) -> float:
-    """Over all histories; what `choose` says is over one."""
-    from leanrec.runtime.ways.choose import overlap
-
-    if measured.problem:  # type: ignore[attr-defined]
-        return 0.0
-    way = ways[measured.name](engine, measured.threads)  # type: ignore[index]
-    return overlap(engine.items_ND, way.encode(histories), right)  # type: ignore[attr-defined,arg-type]
 
 
 def _flops(config: dict[str, object], tokens: int) -> float:

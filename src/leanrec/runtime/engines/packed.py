@@ -25,6 +25,8 @@ F32 = npt.NDArray[np.float32]
 Tensors = Mapping[str, npt.NDArray[Any]]
 _WORTH_THREADS = 3_000_000
 """Multiplications below which a second thread costs more than it saves."""
+_SHARED = threading.Lock()
+"""Numba's threads take work from one caller at a time; who finds them busy does the work alone."""
 
 
 def _pack_layer(tensors: Mapping[str, npt.NDArray[Any]], gated: bool, fixed: bool) -> list[Packed | None]:
@@ -66,8 +68,13 @@ class PackedTransformer:
         threads = min(self.threads, max(1, self._work * tokens // _WORTH_THREADS))
         sequences, panels = self._sequences(histories, threads)
         room = self._room(tokens, panels, int(histories.lengths.max()) + self._bidirectional)
-        run = encoding.encode if threads == 1 else encoding.encode_parallel
-        run(self._net, items_ND, room, sequences, out_BD)
+        if threads > 1 and _SHARED.acquire(blocking=False):
+            try:
+                encoding.encode_parallel(self._net, items_ND, room, sequences, out_BD)
+            finally:
+                _SHARED.release()
+        else:
+            encoding.encode(self._net, items_ND, room, sequences, out_BD)
         return out_BD
 
     def _sequences(self, histories: Jagged, threads: int) -> tuple[Sequences, int]:

@@ -51,22 +51,25 @@ def choose(
     *,
     ways: Sequence[str] = ("plain", "packed", "fixed", "onnxruntime", "openvino"),
     threads: Sequence[int] = (),
+    judged: Jagged | None = None,
     least_overlap: float = 0.98,
     repeats: int = 20,
 ) -> Choice:
     """Measure and pick. loads: name -> histories of one call. threads: by default one, and all that there are.
+    judged: histories on which answers are compared; those of the largest load where None.
 
     Only ways that a server may use and that keep `least_overlap` are picked; one that cannot run here has a `problem`.
     """
     counts = threads or sorted({1, len(os.sched_getaffinity(0))})
     cut = {name: histories.last(engine.window) for name, histories in loads.items()}
-    right = {name: engine.encode(histories) for name, histories in cut.items()}
+    judged = max(cut.values(), key=len) if judged is None else judged.last(engine.window)
+    right_BD = engine.encode(judged)
     table, made = [], dict[tuple[str, int], Way]()
     for name in ways:
         for count in counts:
             try:
                 way = WAYS[name](engine, count)
-                same = min(overlap(engine.items_ND, way.encode(cut[load]), right[load]) for load in cut)
+                same = overlap(engine.items_ND, way.encode(judged), right_BD)
                 seconds = {load: median_of(partial(way.encode, cut[load]), repeats) for load in cut}
             except LeanrecError as error:
                 table.append(Measured(name, count, {}, 0.0, str(error)))
