@@ -83,7 +83,9 @@ def test_a_bundle_says_how_it_runs(tmp_path: Any, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.delitem(sys.modules, "leanrec.runtime.ways.onnx_runtime")
     without = Recommender.load(tmp_path / "bundle").source
-    assert isinstance(without, EmbeddingSource) and not isinstance(without.engine, DrivenEngine)
+    assert isinstance(without, EmbeddingSource) and isinstance(without.engine, DrivenEngine)
+    assert without.engine.driver.name == "plain" and without.config() == loaded.config()
+    np.testing.assert_array_equal(without.engine.encode(asked), engine.encode(asked))
     assert "pip install 'leanrec[onnx]'" in capsys.readouterr().err
 
 

@@ -13,6 +13,7 @@ from leanrec.core.nouns import Queries
 from leanrec.index import INDEXES
 from leanrec.index.vectors import ItemVectors, Weighting
 from leanrec.runtime.base import Engine
+from leanrec.runtime.engines import ENGINES
 from leanrec.runtime.engines.factors import FactorsEngine
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
@@ -63,7 +64,7 @@ def with_vectors(
     """The same recommender, reading and searching other item vectors, and folding in from other `inputs`."""
     source = model.source
     assert isinstance(source, EmbeddingSource), "only embeddings have item vectors"
-    engine: Engine = type(source.engine).load(source.engine.config(), source.engine.tensors(), vectors)
+    engine: Engine = ENGINES[source.engine.kind].load(source.engine.config(), source.engine.tensors(), vectors)
     if inputs is not None and isinstance(engine, FactorsEngine):
         engine = engine.with_inputs(inputs, vectors)
     return with_source(model, EmbeddingSource(source.name, engine, INDEXES[index].over(vectors)))

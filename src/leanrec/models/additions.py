@@ -11,11 +11,13 @@ import numpy.typing as npt
 from leanrec.core.errors import InputError
 from leanrec.core.ids import Vocabulary
 from leanrec.features.items import ItemAttributes
-from leanrec.runtime.base import Source
+from leanrec.runtime.base import Engine, Source
+from leanrec.runtime.engines import ENGINES
 from leanrec.runtime.newcomers import Newcomers
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
 from leanrec.runtime.sources.popular import PopularSource
+from leanrec.runtime.ways.base import DrivenEngine, drive
 
 if TYPE_CHECKING:
     import polars as pl
@@ -84,7 +86,9 @@ def grown_source(source: Source, fresh_MD: npt.NDArray[np.float32]) -> Embedding
             "items are added to the bundle that training wrote, not to a compressed one: add them there, then compress"
         )
     engine, index = source.engine, source.index.add(fresh_MD.astype(np.float32))
-    return EmbeddingSource(source.name, type(engine).load(engine.config(), engine.tensors(), index.vectors), index)
+    grown: Engine = ENGINES[engine.kind].load(engine.config(), engine.tensors(), index.vectors)
+    way = engine.way if isinstance(engine, DrivenEngine) else None
+    return EmbeddingSource(source.name, drive(grown, way), index)
 
 
 def kept_newcomers(recommender: Recommender, why: str = "") -> Newcomers:

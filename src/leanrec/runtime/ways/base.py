@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from leanrec.core.console import say
-from leanrec.core.errors import BundleError, ConfigError, InputError, MissingExtra
+from leanrec.core.errors import BundleError, InputError, MissingExtra
 from leanrec.core.jagged import Jagged
-from leanrec.runtime.base import Engine
+from leanrec.index.vectors import ItemVectors
+from leanrec.runtime.base import Engine, TimedEngine
 from leanrec.runtime.engines.sequence import SequenceEngine
 
-__all__ = ["DrivenEngine", "Way", "drive", "padded_groups"]
+__all__ = ["DrivenEngine", "Way", "drive", "padded_groups", "refuse_kind", "vectors_at"]
 
 F32 = npt.NDArray[np.float32]
 AnyEngine = SequenceEngine[Any]
@@ -51,9 +52,11 @@ class DrivenEngine:
 
     kind: ClassVar[str]
 
-    def __init__(self, engine: AnyEngine, way: Way) -> None:
+    def __init__(self, engine: AnyEngine, way: Way, wanted: Mapping[str, Any] | None = None) -> None:
         self.engine, self.driver = engine, way
         self.kind: str = engine.kind  # type: ignore[misc]
+        self.way = dict(wanted or {"name": way.name, "threads": way.threads})
+        """What the manifest says of it: what was asked for, also on a machine that cannot do it."""
 
     @property
     def dim(self) -> int:
@@ -63,11 +66,6 @@ class DrivenEngine:
     def window(self) -> int:
         """Events of a history that count, the newest."""
         return self.engine.window
-
-    @property
-    def way(self) -> dict[str, Any]:
-        """What the manifest says of it."""
-        return {"name": self.driver.name, "threads": self.driver.threads}
 
     def encode(self, histories: Jagged) -> F32:
         """(B, D) vectors of B non-empty histories."""
@@ -87,12 +85,15 @@ class DrivenEngine:
         return self.engine.items_ND
 
     @classmethod
-    def load(cls, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], items_ND: F32) -> Self:
+    def load(cls, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], items: F32 | ItemVectors) -> Self:
         raise NotImplementedError("the engine is loaded, then driven")
 
 
 def drive(engine: Engine, wanted: Mapping[str, Any] | None) -> Engine:
-    """The engine, carried out as a manifest wants it; as it is where this machine lacks the package, which is said."""
+    """The engine, carried out as a manifest wants it; as it is where this machine lacks the package, which is said.
+
+    A BundleError says what is wrong with a manifest that wants what there is not, or an encoder cannot.
+    """
     from leanrec.runtime.ways import WAYS
 
     if wanted is None:
@@ -100,17 +101,17 @@ def drive(engine: Engine, wanted: Mapping[str, Any] | None) -> Engine:
     if set(wanted) != {"name", "threads"} or not isinstance(wanted["threads"], int) or wanted["threads"] < 1:
         raise BundleError(f"the bundle's way to run its encoder is not one: {str(wanted)[:100]}")
     name, threads = wanted["name"], min(wanted["threads"], len(os.sched_getaffinity(0)))
-    if not isinstance(engine, SequenceEngine):
+    if not isinstance(engine, SequenceEngine) or isinstance(engine, TimedEngine):  # ways know no times
         raise BundleError(f"an encoder of kind {engine.kind!r} has no other ways to run")
     try:
         way = WAYS[name]
         if not way.serves:
             raise BundleError(f"{name!r} is a way to measure, not to serve")
-        return DrivenEngine(engine, way(engine, threads))
+        return DrivenEngine(engine, way(engine, threads), wanted)
     except MissingExtra as error:
         say(f"{error}; until then the encoder runs without it")
-        return engine
-    except ConfigError as error:
+        return DrivenEngine(engine, WAYS["plain"](engine, threads), wanted)
+    except InputError as error:
         raise BundleError(str(error)) from error
 
 
@@ -119,6 +120,11 @@ def refuse_kind(engine: AnyEngine, name: str, kinds: tuple[str, ...]) -> None:
     if engine.kind not in kinds:
         known = ", ".join(kinds)
         raise InputError(f"an encoder of kind {engine.kind!r} cannot run as {name!r}: that works for {known}")
+
+
+def vectors_at(engine: AnyEngine, rows_BL: npt.NDArray[np.int64]) -> F32:
+    """(B, L, D) item vectors, of which only those asked for are decoded."""
+    return engine.items.gather(rows_BL.ravel()).reshape(*rows_BL.shape, engine.dim)
 
 
 def padded_groups(

@@ -13,7 +13,7 @@ import onnxruntime
 from leanrec.core.jagged import Jagged
 from leanrec.runtime.engines.sequence import SequenceEngine
 from leanrec.runtime.graphs import graph_of
-from leanrec.runtime.ways.base import Way, padded_groups
+from leanrec.runtime.ways.base import Way, padded_groups, vectors_at
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -45,7 +45,7 @@ class OnnxRuntimeWay(Way):
     def encode(self, histories: Jagged) -> F32:
         result = np.empty((len(histories), self.engine.dim), np.float32)
         for places, rows, lengths in padded_groups(histories):
-            inputs = {"vectors": self.engine.items_ND[rows], "lengths": lengths}
+            inputs = {"vectors": vectors_at(self.engine, rows), "lengths": lengths}
             result[places] = self._session.run(["query"], inputs)[0]
         return result
 

@@ -13,7 +13,7 @@ from leanrec.core.jagged import Jagged
 from leanrec.core.machine import cpu_flags
 from leanrec.runtime.engines.sequence import SequenceEngine
 from leanrec.runtime.graphs import graph_of
-from leanrec.runtime.ways.base import Way, padded_groups
+from leanrec.runtime.ways.base import Way, padded_groups, vectors_at
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -47,7 +47,7 @@ class OpenVinoWay(Way):
         result = np.empty((len(histories), self.engine.dim), np.float32)
         request = self._compiled.create_infer_request()
         for places, rows, lengths in padded_groups(histories):
-            found = request.infer({"vectors": self.engine.items_ND[rows], "lengths": lengths})
+            found = request.infer({"vectors": vectors_at(self.engine, rows), "lengths": lengths})
             result[places] = next(iter(found.values()))
         return result
 
