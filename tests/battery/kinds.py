@@ -48,6 +48,7 @@ from leanrec.runtime.sources.neighbours import NeighbourSource
 from leanrec.runtime.sources.popular import PopularSource
 from leanrec.runtime.sources.scorer import ScoringSource
 from leanrec.runtime.sources.similar_users import SimilarUsersSource
+from leanrec.runtime.ways import drive
 
 __all__ = ["BUILDERS", "ITEMS", "KINDS", "build", "histories", "missing", "registries"]
 
@@ -299,6 +300,11 @@ def _stepped(name: str, **settings: Any) -> Builder:
     return make
 
 
+def _driven(name: str) -> Builder:
+    """A transformer that is carried out in one of the ways to run an encoder."""
+    return _embedding(lambda: drive(_transformer(), {"name": name, "threads": 1}))
+
+
 def _layered(kind: str) -> Builder:
     """A transformer all of whose dense layers are of one kind."""
 
@@ -359,6 +365,7 @@ BUILDERS: dict[str, dict[str, Builder]] = {
             "sparse-block",
         )
     },
+    "way to run an encoder": {name: _driven(name) for name in ("plain", "packed", "fixed", "onnxruntime", "openvino")},
     "compression step": {
         "int8-items": _stepped("int8-items"),
         "int8-dense": _stepped("int8-dense"),
@@ -378,7 +385,10 @@ BUILDERS: dict[str, dict[str, Builder]] = {
 
 ELSEWHERE = {"ONNX graph"}
 """Registries of what is made of a bundle and never part of one."""
-NEVER_STORED = {("dense layer", "observed")}
+NEVER_STORED = {("dense layer", "observed")} | {
+    ("way to run an encoder", name)
+    for name in ("onnxruntime-int8", "openvino-int8", "openvino-bf16", "torch", "torch-compile", "aot-inductor")
+}
 """Kinds that no bundle may hold; what says that it does is refused."""
 
 

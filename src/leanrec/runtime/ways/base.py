@@ -35,7 +35,9 @@ class Way(ABC):
 
     name: ClassVar[str]
     serves: ClassVar[bool] = True
-    """Whether a server may use it; what needs torch is there to be measured."""
+    """Whether a server may use it. What needs torch, or answers by what else is asked or by the processor, is only
+    there to be measured.
+    """
     exact: ClassVar[bool] = True
     """Whether vectors are the engine's own up to float32 rounding."""
 

@@ -51,9 +51,10 @@ class OnnxRuntimeWay(Way):
 
 
 class OnnxRuntimeInt8Way(OnnxRuntimeWay):
-    """Weights by output in int8, activations by matrix in uint8."""
+    """Weights by output in int8, activations in uint8 by matrix, so by what else is in the batch: to measure."""
 
     name: ClassVar[str] = "onnxruntime-int8"
+    serves: ClassVar[bool] = False
     exact: ClassVar[bool] = False
 
     def model(self) -> ModelProto:

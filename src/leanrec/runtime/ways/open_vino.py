@@ -53,10 +53,11 @@ class OpenVinoWay(Way):
 
 
 class OpenVinoBfloat16Way(OpenVinoWay):
-    """MachineError where the processor has no bfloat16 instructions."""
+    """To measure: answers would depend on the processor. MachineError where it has no bfloat16 instructions."""
 
     name: ClassVar[str] = "openvino-bf16"
     precision: ClassVar[str] = "bf16"
+    serves: ClassVar[bool] = False
     exact: ClassVar[bool] = False
 
     def __init__(self, engine: SequenceEngine[Any], threads: int) -> None:
@@ -66,9 +67,10 @@ class OpenVinoBfloat16Way(OpenVinoWay):
 
 
 class OpenVinoInt8Way(OpenVinoWay):
-    """The graph that ONNX Runtime's tools quantise."""
+    """The graph that ONNX Runtime's tools quantise: to measure, as that one is."""
 
     name: ClassVar[str] = "openvino-int8"
+    serves: ClassVar[bool] = False
     exact: ClassVar[bool] = False
 
     def model(self) -> ModelProto:
