@@ -368,6 +368,7 @@ BUILDERS: dict[str, dict[str, Builder]] = {
     "way to run an encoder": {name: _driven(name) for name in ("plain", "packed", "fixed", "onnxruntime", "openvino")},
     "compression step": {
         "int8-items": _stepped("int8-items"),
+        "index": _stepped("index", kind="ivf-int4"),
         "int8-dense": _stepped("int8-dense"),
         "distil": _stepped(
             "distil", model="gru4rec", settings={"dim": 8, "epochs": 1, "max_length": 8, "negatives": 8}

@@ -21,6 +21,7 @@ STEPS: Registry[Step[Any]] = Registry(
         "int8-items": Entry(
             "leanrec.compression.int8:Int8Items", "scan int8 item vectors, rescore in full: the same answers, proven"
         ),
+        "index": Entry("leanrec.compression.index:SearchBy", "item vectors searched by another index, exact or not"),
         "distil": Entry("leanrec.compression.distil:Distil", "a smaller sequence model learns from this one", "train"),
         "prune": Entry("leanrec.compression.prune:Prune", "fewer layers, heads and channels, the rest fitted anew"),
         "sparsify": Entry("leanrec.compression.sparsify:Sparsify", "weights go to zero, and zeros are not stored"),

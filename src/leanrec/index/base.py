@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
+from leanrec.core.config import Config, build
 from leanrec.core.errors import BundleError, ConfigError, InputError
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits
@@ -35,6 +36,8 @@ class Index(ABC):
 
     name: ClassVar[str]
     exact: ClassVar[bool]
+    Options: ClassVar[type[Config]] = Config
+    """What `build` can be told beside the table; this one: nothing."""
 
     items_ND: npt.NDArray[np.float32]
     removed_N: npt.NDArray[np.bool_] = np.empty(0, np.bool_)
@@ -53,6 +56,16 @@ class Index(ABC):
     def over(cls, vectors: ItemVectors) -> Self:
         """Index vectors of any kind that this index can read; a ConfigError for the others."""
         return cls.build(_table(cls.name, vectors))
+
+    @classmethod
+    def made(cls, vectors: ItemVectors, settings: Mapping[str, Any], *, where: str = "") -> Self:
+        """`over` with settings of `Options`; a ConfigError names one that there is not."""
+        options = build(cls.Options, settings, where=where or cls.name)
+        if cls.Options is Config:
+            return cls.over(vectors)
+        told: Any = cls  # `build` of an index with options takes them
+        index: Self = told.build(_table(cls.name, vectors), options)
+        return index
 
     @classmethod
     def restore(cls, vectors: ItemVectors, tensors: Mapping[str, npt.NDArray[Any]]) -> Self:

@@ -32,6 +32,7 @@ class FaissHnswIndex(LibraryIndex):
     """The table (copied by faiss) and a graph over it."""
 
     name = "faiss-hnsw"
+    Options = FaissHnswConfig
 
     def __init__(self, items_ND: npt.NDArray[np.float32], graph: Any) -> None:
         super().__init__(items_ND)

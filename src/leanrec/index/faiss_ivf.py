@@ -34,6 +34,7 @@ class FaissIvfIndex(LibraryIndex):
     """The table (copied by faiss, list by list), centroids, and the list of each row."""
 
     name = "faiss-ivf"
+    Options = FaissIvfConfig
 
     def __init__(
         self,

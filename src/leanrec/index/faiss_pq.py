@@ -30,6 +30,7 @@ class FaissPqIndex(LibraryIndex):
     """D / width / 2 bytes a row, all of them scanned."""
 
     name = "faiss-pq"
+    Options = FaissPqConfig
 
     def __init__(self, items_ND: npt.NDArray[np.float32], codes: Any, refine: float) -> None:
         """codes: a faiss IndexPQ over the table."""

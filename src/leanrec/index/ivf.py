@@ -47,6 +47,7 @@ class IvfIndex(Index):
     """Centroids and lists of 4-bit planes. `probes` may be changed at any time with `probing`."""
 
     name = "ivf-int4"
+    Options = IvfConfig
     exact = False
 
     def __init__(
