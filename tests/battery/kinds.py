@@ -20,11 +20,14 @@ import leanrec.index
 import leanrec.rerank
 import leanrec.runtime
 from leanrec.compression import STEPS
+from leanrec.compression.tables import with_vectors
+from leanrec.core.config import build as settings
 from leanrec.core.ids import Id, Vocabulary
 from leanrec.core.jagged import Jagged
 from leanrec.core.registry import Registry
 from leanrec.features.tables import FeatureTables
 from leanrec.index import INDEXES
+from leanrec.index.vectors import VECTORS
 from leanrec.kernels.similarity import Weighting
 from leanrec.rerank import RERANKERS, Catalogue
 from leanrec.runtime.base import Engine, ScoringEngine, Source
@@ -152,6 +155,17 @@ def _factors() -> Engine:
 def _embedding(engine: Callable[[], Engine], index: str = "exact", **options: Any) -> Builder:
     def make() -> Recommender:
         return recommender(EmbeddingSource("small", engine(), INDEXES[index].build(table())), **options)
+
+    return make
+
+
+def _kept(kind: str, index: str = "coded", **options: Any) -> Builder:
+    """Item vectors of one kind."""
+
+    def make() -> Recommender:
+        vectors_type = VECTORS[kind]
+        vectors = vectors_type.encode(table(), settings(vectors_type.Options, options))
+        return with_vectors(_embedding(_gru)(), vectors, index)
 
     return make
 
@@ -342,7 +356,16 @@ BUILDERS: dict[str, dict[str, Builder]] = {
         "hstu": _embedding(_hstu),
     },
     "scoring engine": {"plan": _scored(_plan), "trees": _scored(_trees)},
-    "index": {name: _embedding(_gru, name) for name in INDEXES},
+    "index": {
+        **{name: _embedding(_gru, name) for name in INDEXES if name != "coded-pruned"},
+        "coded-pruned": _kept("product", "coded-pruned", code_bytes=4),
+    },
+    "kind of item vectors": {
+        **{kind: _kept(kind) for kind in ("float32", "bfloat16", "int8", "int4", "int2")},
+        "product": _kept("product", code_bytes=4),
+        "low-rank": _kept("low-rank", rank=4),
+        "shared": _kept("shared", clusters=5),
+    },
     "merge": {
         "rrf": _merged(lambda: ReciprocalRank([1.0, 0.5])),
         "weighted": _merged(lambda: Weighted([1.0, 0.5])),
@@ -368,6 +391,10 @@ BUILDERS: dict[str, dict[str, Builder]] = {
     "way to run an encoder": {name: _driven(name) for name in ("plain", "packed", "fixed", "onnxruntime", "openvino")},
     "compression step": {
         "int8-items": _stepped("int8-items"),
+        "items": _stepped("items"),
+        "low-rank-items": _stepped("low-rank-items"),
+        "drop-dimensions": _stepped("drop-dimensions"),
+        "share-items": _stepped("share-items", clusters=8),
         "index": _stepped("index", kind="ivf-int4"),
         "int8-dense": _stepped("int8-dense"),
         "distil": _stepped(

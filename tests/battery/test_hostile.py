@@ -73,9 +73,9 @@ def test_each_is_refused_by_its_own_words(folder: Path, tmp_path: Path, name: st
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in INDEXES if INDEXES[kind].exact])
+@pytest.mark.parametrize("kind", [kind for kind in INDEXES if INDEXES[kind].exact and not kind.startswith("coded")])
 def test_an_index_of_another_table_is_found_by_verify(folder: Path, tmp_path: Path, kind: str) -> None:
-    """Its arrays have the right shapes and hashes: only a look at the bounds tells."""
+    """Its arrays have the right shapes and hashes: only a look at the bounds tells. Coded ones keep no arrays."""
     files = read_files(made(folder, f"index-{kind}"))
     strange = INDEXES[kind].build(table(seed=9) * np.float32(0.01))
     shutil.copytree(folder / f"index-{kind}", tmp_path / "b")
