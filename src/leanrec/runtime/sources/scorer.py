@@ -93,7 +93,7 @@ class ScoringSource(Source):
             task, num_items = config["task"], config["items"]
             if type(task) is not int or not 0 <= task < engine.raw(blank(tables.space.layout, 1)).shape[1]:
                 raise ValueError(f"task {task!r}")
-            if num_items != tables.num_items:
+            if num_items != max(tables.num_items, 1):  # rows as they were logged name no items
                 raise ValueError(f"{num_items} items, features of {tables.num_items}")
         except ConfigError as error:
             raise BundleError(f"{error}: update leanrec, or write the bundle again") from error
