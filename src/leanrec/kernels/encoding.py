@@ -368,7 +368,23 @@ def _leave(net: Any, dim: Any, room: Any, sequences: Any, thread: Any, out_BD: A
             _copy(side, (b - low) * dim, out_BD[b], 0, dim)
 
 
-def _encode(net: Any, items_ND: Any, room: Any, sequences: Any, out_BD: Any) -> None:
+# Two functions, not one compiled twice: Numba's cache tells functions apart by name and line, not by `parallel`, and
+# would give whichever was compiled first for both.
+@jit
+def encode(net: Any, items_ND: Any, room: Any, sequences: Any, out_BD: Any) -> None:
+    """(B, D) vectors of `sequences` into out; parts one after another, in this thread."""
+    threads, dim = len(sequences.parts) - 1, items_ND.shape[1]
+    for thread in range(threads):
+        _enter(net, items_ND, room, sequences, thread)
+    for layer in range(len(net.hidden) - 1):
+        for thread in range(threads):
+            _layer(net, layer, dim, room, sequences, thread)
+    for thread in range(threads):
+        _leave(net, dim, room, sequences, thread, out_BD)
+
+
+@jit_parallel
+def encode_parallel(net: Any, items_ND: Any, room: Any, sequences: Any, out_BD: Any) -> None:
     """(B, D) vectors of `sequences` into out; as many threads as they are parted into."""
     threads, dim = len(sequences.parts) - 1, items_ND.shape[1]
     for thread in prange(threads):
@@ -378,7 +394,3 @@ def _encode(net: Any, items_ND: Any, room: Any, sequences: Any, out_BD: Any) -> 
             _layer(net, layer, dim, room, sequences, thread)
     for thread in prange(threads):
         _leave(net, dim, room, sequences, thread, out_BD)
-
-
-encode = jit(_encode)
-encode_parallel = jit_parallel(_encode)
