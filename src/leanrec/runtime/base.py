@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,9 @@ import numpy.typing as npt
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits, Queries
 from leanrec.features.batch import FeatureBatch, Layout
-from leanrec.index.vectors import ItemVectors
+
+if TYPE_CHECKING:
+    from leanrec.index.vectors import ItemVectors  # brings Numba, which the server loads in its own time
 
 __all__ = ["Engine", "Parts", "PersonalEngine", "QueryEncoder", "QueryEngine", "ScoringEngine", "Source", "TimedEngine"]
 
