@@ -15,6 +15,7 @@ import numpy.typing as npt
 from leanrec.core.errors import BundleError
 from leanrec.features.batch import FeatureBatch, Layout
 from leanrec.features.stacked import Stacked, blank, padded
+from leanrec.kernels.row_products import row_products
 
 __all__ = ["OPS", "PlanEngine"]
 
@@ -148,13 +149,13 @@ def _append(inputs: Sequence[F32], weights: Weights, options: Mapping[str, Any])
 
 
 def _dense(inputs: Sequence[F32], weights: Weights, options: Mapping[str, Any]) -> F32:
-    return np.asarray(inputs[0] @ weights["layer.weight"].T + weights["layer.bias"])
+    return np.asarray(row_products(inputs[0], weights["layer.weight"]) + weights["layer.bias"])
 
 
 def _mlp(inputs: Sequence[F32], weights: Weights, options: Mapping[str, Any]) -> F32:
     hidden = inputs[0]
     for weight, bias in _layers(weights):
-        hidden = _relu(hidden @ weight.T + bias)
+        hidden = _relu(row_products(hidden, weight) + bias)
     return hidden
 
 
@@ -171,7 +172,7 @@ def _dots(inputs: Sequence[F32], weights: Weights, options: Mapping[str, Any]) -
 def _factorised(inputs: Sequence[F32], weights: Weights, options: Mapping[str, Any]) -> F32:
     hidden = inputs[0]
     for weight, bias in _layers(weights):
-        both = hidden @ weight.T + bias
+        both = row_products(hidden, weight) + bias
         half = both.shape[1] // 2
         hidden = _relu(both[:, :half] * (1 + both[:, half:]))
     return hidden
@@ -180,7 +181,7 @@ def _factorised(inputs: Sequence[F32], weights: Weights, options: Mapping[str, A
 def _cross(inputs: Sequence[F32], weights: Weights, options: Mapping[str, Any]) -> F32:
     start = crossed = inputs[0]
     for weight, bias in _layers(weights):
-        crossed = start * (crossed @ weight.T + bias) + crossed
+        crossed = start * (row_products(crossed, weight) + bias) + crossed
     return crossed
 
 
@@ -188,10 +189,10 @@ def _cross_mixture(inputs: Sequence[F32], weights: Weights, options: Mapping[str
     start = crossed = inputs[0]
     for down, core, up, bias, gate in zip(*(weights[k] for k in ("down", "core", "up", "bias", "gate")), strict=True):
         experts, rank, width = down.shape
-        small = np.tanh((crossed @ down.reshape(-1, width).T).reshape(-1, experts, rank))
+        small = np.tanh(row_products(crossed, down.reshape(-1, width)).reshape(-1, experts, rank))
         small = np.tanh(np.matmul(small[:, :, None], core.transpose(0, 2, 1))[:, :, 0])
-        mixed = (_softmax(crossed @ gate.T)[:, :, None] * small).reshape(-1, experts * rank)
-        crossed = start * (mixed @ up.transpose(0, 2, 1).reshape(experts * rank, width) + bias) + crossed
+        mixed = (_softmax(row_products(crossed, gate))[:, :, None] * small).reshape(-1, experts * rank)
+        crossed = start * (row_products(mixed, up.transpose(1, 0, 2).reshape(width, -1)) + bias) + crossed
     return crossed
 
 
@@ -203,9 +204,9 @@ def _attend(inputs: Sequence[F32], weights: Weights, options: Mapping[str, Any])
     """The layer over (q, h, q - h, q * h) multiplied out, so that nothing four times as wide is made."""
     target_BD, history_BLD, mask_BL = inputs
     own, other, apart, both = np.split(weights["hidden.weight"], 4, axis=1)
-    asked_BH = target_BD @ (own + apart).T + weights["hidden.bias"]
-    hidden_BLH = history_BLD @ (other - apart).T
-    hidden_BLH += (target_BD[:, None] * history_BLD) @ both.T
+    asked_BH = row_products(target_BD, own + apart) + weights["hidden.bias"]
+    hidden_BLH = row_products(history_BLD, other - apart)
+    hidden_BLH += row_products(target_BD[:, None] * history_BLD, both)
     hidden_BLH += asked_BH[:, None]
     weight_BL = (_relu(hidden_BLH) @ weights["weight.weight"][0] + weights["weight.bias"]) * mask_BL
     return np.asarray(np.matmul(weight_BL[:, None], history_BLD)[:, 0])
@@ -213,8 +214,12 @@ def _attend(inputs: Sequence[F32], weights: Weights, options: Mapping[str, Any])
 
 def _experts(inputs: Sequence[F32], weights: Weights, options: Mapping[str, Any]) -> F32:
     experts, tasks, rows = options["experts"], options["tasks"], len(inputs[0])
-    found_BEH = _relu(inputs[0] @ weights["expert.weight"].T + weights["expert.bias"]).reshape(rows, experts, -1)
-    gate_BTE = _softmax((inputs[0] @ weights["gate.weight"].T + weights["gate.bias"]).reshape(rows, tasks, experts))
+    found_BEH = _relu(row_products(inputs[0], weights["expert.weight"]) + weights["expert.bias"]).reshape(
+        rows, experts, -1
+    )
+    gate_BTE = _softmax(
+        (row_products(inputs[0], weights["gate.weight"]) + weights["gate.bias"]).reshape(rows, tasks, experts)
+    )
     mixed_BTH = np.matmul(gate_BTE, found_BEH)
     return np.asarray((mixed_BTH * weights["tower.weight"]).sum(axis=2) + weights["tower.bias"])
 
