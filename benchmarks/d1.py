@@ -114,6 +114,7 @@ def _train(placement: str, out: str) -> None:
     import torch
     import torch.distributed as dist
 
+    from leanrec.core.allocator import freed_memory_kept
     from leanrec.core.jagged import Jagged
     from leanrec.nn.blocks import Transformer
     from leanrec.nn.tables import make_table
@@ -142,12 +143,13 @@ def _train(placement: str, out: str) -> None:
     objective = make_objective("sampled-softmax", {}, ITEMS, NEGATIVES)
     task = NextItem(net, table, objective, StepOptions(lr=1e-3), workers)
     losses, times = [], []
-    for batch in loader.epoch(0):
-        before = time.perf_counter()
-        losses.append(task.step(batch))
-        times.append(time.perf_counter() - before)
-        if len(losses) == WARM + STEPS:
-            break
+    with freed_memory_kept():  # as the trainer has it
+        for batch in loader.epoch(0):
+            before = time.perf_counter()
+            losses.append(task.step(batch))
+            times.append(time.perf_counter() - before)
+            if len(losses) == WARM + STEPS:
+                break
     if workers.rank == 0:
         Path(out).write_text(json.dumps([float(np.median(times[WARM:])), losses]))
     if together:

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import re
 import subprocess
 import sys
@@ -18,6 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from leanrec.core.allocator import give_back
 from leanrec.core.errors import MachineError
 from leanrec.core.files import current_folder
 from leanrec.core.jagged import Jagged
@@ -77,7 +76,7 @@ def _look(bundle: str) -> Footprint:
     limit_blas(1)  # as a server does
     folder = resolve_bundle(bundle)
     _answer(Recommender.from_bundle(open_bundle(folder)))  # imports and compiled loops are the program's
-    _give_back()
+    give_back()
     program = _anonymous()
     opened = open_bundle(folder)
     ids = [vocabulary(opened.tensors[stem]) for stem in _IDS if stem in opened.tensors]
@@ -85,7 +84,7 @@ def _look(bundle: str) -> Footprint:
     del ids
     model = Recommender.from_bundle(opened)
     _answer(model)
-    _give_back()
+    give_back()
     of_rest = max(_anonymous() - program - of_ids, 0)
     private = {"program": program, "ids": of_ids, "scratch": of_rest}
     stored, shared = _stored(opened), _shared(opened, str((current_folder(folder) or folder).resolve()))
@@ -107,14 +106,6 @@ def _answer(model: Recommender) -> None:
         model.rank(histories, _K)
     for row in range(_BATCH):
         model.rank(histories.slice(row, row + 1), _K)
-
-
-def _give_back() -> None:
-    """What nobody holds any more goes back to the system, where the allocator can do that."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _anonymous() -> int:

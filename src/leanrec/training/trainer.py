@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from leanrec.core.allocator import freed_memory_kept
 from leanrec.core.console import Progress as Bar
 from leanrec.core.console import say
 from leanrec.core.errors import LeanrecError
@@ -118,6 +119,10 @@ class Trainer:
 
     def run(self) -> Progress:
         """Train until the epochs, the patience or the time are used up; the task ends in its best state."""
+        with freed_memory_kept():
+            return self._run()
+
+    def _run(self) -> Progress:
         state = self.progress
         started = time.monotonic() - state.seconds
         while not self._finished():
