@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from leanrec.core.config import to_dict
-from leanrec.core.console import say
 from leanrec.data.cases import Cases, distinct
 from leanrec.data.dataset import Dataset
 from leanrec.evaluation.metrics import parse_metric, per_user
@@ -18,13 +15,14 @@ from leanrec.features.items import ItemAttributes
 from leanrec.index.exact import ExactIndex
 from leanrec.models.base import FitOptions
 from leanrec.models.popular import popular_fallback
+from leanrec.models.stages import Stages
 from leanrec.runtime.engines.factors import FactorsConfig, FactorsEngine
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
-from leanrec.training.checkpoints import Progress, stored_progress
+from leanrec.training.checkpoints import Progress
 from leanrec.training.pairs import PairTask
 from leanrec.training.tracking import Tracker
-from leanrec.training.trainer import Schedule, Trainer
+from leanrec.training.trainer import Schedule
 
 if TYPE_CHECKING:
     from leanrec.models.collaborative import CollaborativeConfig, CollaborativeModel
@@ -51,38 +49,23 @@ class CollaborativeFitting:
         self, model: CollaborativeModel[Any], config: CollaborativeConfig, data: Dataset, options: FitOptions
     ) -> None:
         self.model, self.name, self.config, self.data, self.options = model, model.name, config, data, options
-        text = json.dumps(
-            [self.name, to_dict(config), options.seed, self.options.refit, data.fingerprint], sort_keys=True
-        )
-        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
-        self.folder = options.run / "checkpoints" if options.run else None
+        self.stages = Stages(self.name, config, data, options)
         self.cases = judges(data)
         self.attributes = None if data.attributes is None else ItemAttributes.from_frame(data.attributes)
 
     def run(self, tracker: Tracker) -> Recommender:
-        progress = stored_progress(self.folder if self.options.resume else None, self.fingerprint) or Progress(
-            stage="search", fingerprint=self.fingerprint
-        )
+        config, stages = self.config, self.stages
+        progress = stages.stored("search")
         if progress.stage == "search":
-            limit = self.options.time_limit
-            if limit is not None and self.options.refit:
-                limit /= 2
-            assert self.config.patience is not None and self.config.validate_every is not None, "resolved"
-            schedule = Schedule(
-                epochs=self.config.epochs, patience=self.config.patience, validate_every=self.config.validate_every,
-                save_every=self.options.save_every, deadline=None if limit is None else time.monotonic() + limit,
-            )  # fmt: skip
+            assert config.patience is not None and config.validate_every is not None, "resolved"
+            schedule = stages.search(config.epochs, config.patience, config.validate_every)
             task = self._task(refit=False)
             progress = self._train(task, schedule, progress, tracker, refit=False)
             if not self.options.refit:
                 return self.recommender(task, progress)
-            progress = Progress(
-                stage="refit", best_epoch=progress.best_epoch or progress.epoch, best_score=progress.best_score,
-                scores=progress.scores, seconds=progress.seconds, fingerprint=self.fingerprint,
-            )  # fmt: skip
-        say(f"{self.name}: again on train + validation for {progress.best_epoch} epochs")
+            progress = stages.after(progress, "refit")
+        schedule = stages.refit(progress)
         task = self._task(refit=True)
-        schedule = Schedule(epochs=progress.best_epoch, patience=0, save_every=self.options.save_every)
         return self.recommender(task, self._train(task, schedule, progress, tracker, refit=True))
 
     def _task(self, *, refit: bool) -> PairTask[Any]:
@@ -92,29 +75,18 @@ class CollaborativeFitting:
     def _train(
         self, task: PairTask[Any], schedule: Schedule, progress: Progress, tracker: Tracker, *, refit: bool
     ) -> Progress:
-        cases = self.cases
-        metric = parse_metric(self.options.metric)
+        cases, metric = self.cases, parse_metric(self.options.metric)
 
-        def validate() -> float:
-            recommender = self.recommender(task, trainer.progress)
+        def score(recommender: Recommender) -> float:
             hits, _ = recommender.rank(cases.histories, metric.k, users=cases.users)
-            score = float(per_user(hits.items_BK, cases.targets, [metric])[str(metric)].mean())
-            if self.options.on_score is not None:
-                self.options.on_score(trainer.progress.epoch, score)
-            return score
-
-        def publish() -> None:
-            if self.options.run is not None:
-                self.recommender(task, trainer.progress).save(self.options.run / "bundle")
+            return float(per_user(hits.items_BK, cases.targets, [metric])[str(metric)].mean())
 
         train = distinct(self.data.train(refit))
-        loader = self.model.batches(self.config, train, len(self.data.items), self.options.seed)
-        trainer = Trainer(
-            task, loader, schedule, progress, validate=validate if len(cases) and not refit else None,
-            folder=self.folder, tracker=tracker, on_best=publish,
+        batches = self.model.batches(self.config, train, len(self.data.items), self.options.seed)
+        trainer = self.stages.trainer(
+            task, batches, schedule, progress, tracker, recommender=partial(self.recommender, task),
+            score=score if len(cases) and not refit else None,
         )  # fmt: skip
-        if self.options.resume and trainer.resume():
-            say(f"{self.name}: resuming {progress.stage} at epoch {progress.epoch + 1}, step {progress.step + 1}")
         return trainer.run()
 
     def recommender(self, task: PairTask[Any], progress: Progress) -> Recommender:

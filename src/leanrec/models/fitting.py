@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
 from contextlib import closing
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,13 +14,12 @@ from leanrec.core.config import build, to_dict
 from leanrec.core.console import say
 from leanrec.core.errors import InputError
 from leanrec.data.dataset import Dataset
-from leanrec.evaluation.evaluate import evaluate
-from leanrec.evaluation.metrics import parse_metric
 from leanrec.features.items import ItemAttributes
 from leanrec.features.texts import item_texts
 from leanrec.index.exact import ExactIndex
 from leanrec.models.base import FitOptions
 from leanrec.models.popular import popular_fallback
+from leanrec.models.stages import Stages
 from leanrec.nn.compiling import compile_network
 from leanrec.nn.tables import make_table
 from leanrec.nn.tables.base import Table
@@ -32,10 +28,9 @@ from leanrec.runtime.newcomers import Newcomers
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
 from leanrec.training.augment import ContrastiveOptions
-from leanrec.training.checkpoints import Progress, stored_progress
+from leanrec.training.checkpoints import Progress
 from leanrec.training.loader import SequenceLoader
 from leanrec.training.objectives import make_objective
-from leanrec.training.profile import staged
 from leanrec.training.task import NextItem, StepOptions
 from leanrec.training.tracking import Tracker
 from leanrec.training.trainer import Schedule, Trainer
@@ -56,29 +51,20 @@ class Fitting:
         self.model, self.name, self.config, self.data, self.options = model, model.name, config, data, options
         self.fallback = popular_fallback(data)
         self.attributes = None if data.attributes is None else ItemAttributes.from_frame(data.attributes)
-        text = json.dumps([self.name, to_dict(config), options.seed, options.refit, data.fingerprint], sort_keys=True)
-        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
-        self.folder = options.run / "checkpoints" if options.run else None
+        self.stages = Stages(self.name, config, data, options)
         self.workers = WORKERS["group" if options.distributed else "solo"](config)
 
     def run(self, tracker: Tracker) -> Recommender:
-        progress = stored_progress(self.folder if self.options.resume else None, self.fingerprint) or Progress(
-            stage="pretrain", fingerprint=self.fingerprint
-        )
+        progress = self.stages.stored("pretrain")
         if progress.stage in ("pretrain", "search"):
             with closing(self._task(refit=False)) as task:
                 progress = self._search(task, self._pretrain(task, progress, tracker), tracker)
                 if not self.options.refit:
                     return self.recommender(task, progress)
-            progress = Progress(
-                stage="pretrain-refit", best_epoch=progress.best_epoch or progress.epoch,
-                best_score=progress.best_score, scores=progress.scores, seconds=progress.seconds,
-                fingerprint=self.fingerprint,
-            )  # fmt: skip
+            progress = self.stages.after(progress, "pretrain-refit")
         with closing(self._task(refit=True)) as task:
-            say(f"{self.name}: again on train + validation for {progress.best_epoch} epochs")
+            schedule = self.stages.refit(progress)
             progress = self._pretrain(task, progress, tracker)
-            schedule = Schedule(epochs=progress.best_epoch, patience=0, save_every=self.options.save_every)
             return self.recommender(task, self._trainer(task, schedule, progress, tracker, refit=True).run())
 
     def _pretrain(self, task: NextItem, progress: Progress, tracker: Tracker) -> Progress:
@@ -88,20 +74,14 @@ class Fitting:
         refit = progress.stage == "pretrain-refit"
         if self.config.pretrain_epochs:
             say(f"{self.name}: filling in hidden events for {self.config.pretrain_epochs} epochs")
-            schedule = Schedule(epochs=self.config.pretrain_epochs, patience=0, save_every=self.options.save_every)
+            schedule = self.stages.fixed(self.config.pretrain_epochs)
             progress = self._trainer(task, schedule, progress, tracker, refit=refit).run()
         stage = "refit" if refit else "search"
         return msgspec.structs.replace(progress, stage=stage, epoch=0, step=0, loss_sum=0.0, loss_count=0)
 
     def _search(self, task: NextItem, progress: Progress, tracker: Tracker) -> Progress:
         assert self.config.epochs is not None and self.config.patience is not None, "a resolved configuration"
-        limit = self.options.time_limit
-        if limit is not None and self.options.refit:
-            limit /= 2
-        schedule = Schedule(
-            epochs=self.config.epochs, patience=self.config.patience, save_every=self.options.save_every,
-            deadline=None if limit is None else time.monotonic() + limit,
-        )  # fmt: skip
+        schedule = self.stages.search(self.config.epochs, self.config.patience)
         return self._trainer(task, schedule, progress, tracker, refit=False).run()
 
     def _trainer(
@@ -121,32 +101,11 @@ class Fitting:
             soft=None if pretraining else self.options.soft,
         )  # fmt: skip
 
-        metric = parse_metric(self.options.metric)
-
-        @staged("validation")
-        def validate() -> float:
-            recommender, score = self.recommender(task, trainer.progress), 0.0
-            if self.workers.rank == 0:
-                result = evaluate(recommender, data, on="valid", k=(metric.k,), users="tune")
-                score = result.rows[0].metrics[str(metric)]
-                if self.options.on_score is not None:
-                    self.options.on_score(trainer.progress.epoch, score)
-            return self.workers.agree(score)
-
-        @staged("write the bundle")
-        def publish() -> None:
-            recommender = self.recommender(task, trainer.progress)
-            if self.options.run is not None and self.workers.rank == 0:
-                recommender.save(self.options.run / "bundle")
-
-        validated = not refit and not pretraining and len(data.cases("valid", users="tune").users) > 0
-        trainer = Trainer(
-            task, loader, schedule, progress, validate=validate if validated else None, folder=self.folder,
-            tracker=tracker, on_best=publish,
+        judged = not refit and not pretraining and len(data.cases("valid", users="tune").users) > 0
+        return self.stages.trainer(
+            task, loader, schedule, progress, tracker, recommender=partial(self.recommender, task),
+            score=self.stages.score if judged else None,
         )  # fmt: skip
-        if self.options.resume and trainer.resume():
-            say(f"{self.name}: resuming {progress.stage} at epoch {progress.epoch + 1}, step {progress.step + 1}")
-        return trainer
 
     def _task(self, *, refit: bool) -> NextItem:
         """A fresh network and table; both depend on the seed alone."""
@@ -171,7 +130,7 @@ class Fitting:
         def make(rows: int) -> Table:
             return make_table(
                 config.table, rows, config.dim, seed=seed, options=config.table_options,
-                sequences=self.data.train(), folder=self.folder,
+                sequences=self.data.train(), folder=self.stages.folder,
             )  # fmt: skip
 
         return NextItem(

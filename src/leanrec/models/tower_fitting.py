@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,28 +11,26 @@ import numpy.typing as npt
 import torch
 
 from leanrec.core.config import to_dict
-from leanrec.core.console import say
 from leanrec.data.dataset import Dataset
 from leanrec.data.examples.events import examples_of
-from leanrec.evaluation.evaluate import evaluate
-from leanrec.evaluation.metrics import parse_metric
 from leanrec.features.derived import Ages
 from leanrec.features.items import ItemAttributes
 from leanrec.features.space import FeatureSpace, SideName
 from leanrec.index.exact import ExactIndex
 from leanrec.models.base import FitOptions
 from leanrec.models.popular import popular_fallback
+from leanrec.models.stages import Stages
 from leanrec.nn.tables import make_table
 from leanrec.nn.towers import Fields, Towers
 from leanrec.runtime.engines.towers import TowersEngine, TowersShape
 from leanrec.runtime.newcomers import Newcomers
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
-from leanrec.training.checkpoints import Progress, stored_progress
+from leanrec.training.checkpoints import Progress
 from leanrec.training.objectives import make_objective
 from leanrec.training.towers import TowerLoader, TowerTask
 from leanrec.training.tracking import Tracker
-from leanrec.training.trainer import Schedule, Trainer
+from leanrec.training.trainer import Schedule
 
 if TYPE_CHECKING:
     import polars as pl
@@ -79,35 +75,24 @@ class TowerFitting:
 
     def __init__(self, name: str, config: TwoTowerConfig, data: Dataset, options: FitOptions) -> None:
         self.name, self.config, self.data, self.options = name, config, data, options
-        text = json.dumps([name, to_dict(config), options.seed, options.refit, data.fingerprint], sort_keys=True)
-        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
-        self.folder = options.run / "checkpoints" if options.run else None
+        self.stages = Stages(name, config, data, options)
         self.attributes = None if data.attributes is None else ItemAttributes.from_frame(data.attributes)
         self.examples = examples_of(data, negatives=0, history=0)
         self.space = self._features()
 
     def run(self, tracker: Tracker) -> Recommender:
-        progress = stored_progress(self.folder if self.options.resume else None, self.fingerprint) or Progress(
-            stage="search", fingerprint=self.fingerprint
-        )
-        config, limit = self.config, self.options.time_limit
+        config, stages = self.config, self.stages
         assert config.epochs is not None and config.patience is not None, "resolved"
+        progress = stages.stored("search")
         if progress.stage == "search":
-            deadline = None if limit is None else time.monotonic() + limit / (2 if self.options.refit else 1)
-            schedule = Schedule(
-                epochs=config.epochs, patience=config.patience, save_every=self.options.save_every, deadline=deadline
-            )
             task = self._task()
+            schedule = stages.search(config.epochs, config.patience)
             progress = self._train(task, schedule, progress, tracker, refit=False)
             if not self.options.refit:
                 return self.recommender(task, progress)
-            progress = Progress(
-                stage="refit", best_epoch=progress.best_epoch or progress.epoch, best_score=progress.best_score,
-                scores=progress.scores, seconds=progress.seconds, fingerprint=self.fingerprint,
-            )  # fmt: skip
-        say(f"{self.name}: again on train + validation for {progress.best_epoch} epochs")
+            progress = stages.after(progress, "refit")
+        schedule = stages.refit(progress)
         task = self._task()
-        schedule = Schedule(epochs=progress.best_epoch, patience=0, save_every=self.options.save_every)
         return self.recommender(task, self._train(task, schedule, progress, tracker, refit=True))
 
     def _features(self) -> FeatureSpace:
@@ -150,7 +135,6 @@ class TowerFitting:
     ) -> Progress:
         config, data, options = self.config, self.data, self.options
         assert config.horizon is not None, "resolved"
-        metric = parse_metric(options.metric)
         loader = TowerLoader(
             data.train(refit), batch=config.batch, window=config.window, most=config.events,
             negatives=config.negatives, negatives_from=config.negatives_from, negative_options=config.negative_options,
@@ -158,24 +142,11 @@ class TowerFitting:
             first=task.net.user_fields is not None, seed=options.seed,
         )  # fmt: skip
 
-        def validate() -> float:
-            result = evaluate(self.recommender(task, trainer.progress), data, on="valid", k=(metric.k,), users="tune")
-            score = result.rows[0].metrics[str(metric)]
-            if options.on_score is not None:
-                options.on_score(trainer.progress.epoch, score)
-            return score
-
-        def publish() -> None:
-            if options.run is not None:
-                self.recommender(task, trainer.progress).save(options.run / "bundle")
-
         judged = not refit and len(data.cases("valid", users="tune")) > 0
-        trainer = Trainer(
-            task, loader, schedule, progress, validate=validate if judged else None, folder=self.folder,
-            tracker=tracker, on_best=publish,
+        trainer = self.stages.trainer(
+            task, loader, schedule, progress, tracker, recommender=partial(self.recommender, task),
+            score=self.stages.score if judged else None,
         )  # fmt: skip
-        if options.resume and trainer.resume():
-            say(f"{self.name}: resuming {progress.stage} at epoch {progress.epoch + 1}, step {progress.step + 1}")
         return trainer.run()
 
     def recommender(self, task: TowerTask, progress: Progress) -> Recommender:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from leanrec.core.config import Config, build
 from leanrec.core.errors import BundleError
 from leanrec.core.jagged import Jagged
 from leanrec.runtime.dense import dense_size
 
-__all__ = ["EPS", "Shape", "chunks", "named_misfits", "refuse_misfits", "under"]
+__all__ = ["EPS", "Shape", "chunks", "named_misfits", "read_config", "refuse_misfits", "under"]
 
 F32 = npt.NDArray[np.float32]
 Shape = tuple[int, ...]
+C = TypeVar("C", bound=Config)
 EPS = 1e-5  # torch.nn.LayerNorm's
 _CHUNK_TOKENS = 8192  # activations of a chunk stay in the cache
 
@@ -24,6 +26,14 @@ _CHUNK_TOKENS = 8192  # activations of a chunk stay in the cache
 def under(tensors: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, F32]:
     """The arrays whose name starts with `prefix`, without it."""
     return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
+
+
+def read_config(kind: type[C], config: Mapping[str, Any]) -> C:
+    """What a bundle says of its engine; a BundleError where it cannot be so."""
+    try:
+        return build(kind, config, where="the engine")
+    except ValueError as error:
+        raise BundleError(f"{error}: the bundle is damaged") from error
 
 
 def chunks(histories: Jagged) -> Iterator[tuple[int, int]]:

@@ -29,7 +29,7 @@ from leanrec.core.jagged import Jagged
 from leanrec.data.cases import distinct
 from leanrec.index.vectors import VECTORS, Float32Vectors, ItemVectors, vectors_of
 from leanrec.kernels.fold import fold_mean, fold_ridge
-from leanrec.runtime.engines.arrays import Shape, chunks, named_misfits, refuse_misfits
+from leanrec.runtime.engines.arrays import Shape, chunks, named_misfits, read_config, refuse_misfits
 
 __all__ = ["FactorsConfig", "FactorsEngine"]
 
@@ -171,11 +171,7 @@ class FactorsEngine:
 
     @classmethod
     def load(cls, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], items: F32 | ItemVectors) -> Self:
-        try:
-            shape = build(FactorsConfig, config, where="the engine")
-        except ValueError as error:
-            raise BundleError(f"{error}: the bundle is damaged") from error
-        return cls(shape, tensors, items)
+        return cls(read_config(FactorsConfig, config), tensors, items)
 
 
 def _readable(vectors: ItemVectors, items: Jagged) -> tuple[Jagged, F32]:

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.core.config import Config, build, to_dict
-from leanrec.core.errors import BundleError
+from leanrec.core.config import Config, to_dict
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Queries
 from leanrec.index.vectors import ItemVectors, vectors_of
 from leanrec.runtime.dense import make_dense
-from leanrec.runtime.engines.arrays import Shape, chunks, named_misfits, refuse_misfits
+from leanrec.runtime.engines.arrays import Shape, chunks, named_misfits, read_config, refuse_misfits
 
 __all__ = ["TowersEngine", "TowersShape"]
 
@@ -117,8 +115,4 @@ class TowersEngine:
 
     @classmethod
     def load(cls, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], items: F32 | ItemVectors) -> Self:
-        try:
-            shape = build(TowersShape, config, where="the engine")
-        except (ValueError, msgspec.ValidationError) as error:
-            raise BundleError(f"{error}: the bundle is damaged") from error
-        return cls(shape, tensors, items)
+        return cls(read_config(TowersShape, config), tensors, items)
