@@ -29,12 +29,12 @@ class TestBPRMF(ModelContract):
 
 class TestLightGCN(ModelContract):
     model = "lightgcn"
-    settings: ClassVar[dict[str, Any]] = {**_SMALL, "negatives": 16}
+    settings: ClassVar[dict[str, Any]] = {**_SMALL, "candidates": 8}
 
 
-class TestLightGCNByPairs(ModelContract):
+class TestLightGCNBySoftmax(ModelContract):
     model = "lightgcn"
-    settings: ClassVar[dict[str, Any]] = {**_SMALL, "objective": "bpr"}
+    settings: ClassVar[dict[str, Any]] = {**_SMALL, "objective": "softmax", "negatives": 16}
 
 
 class TestSimpleX(ModelContract):

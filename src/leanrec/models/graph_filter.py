@@ -50,7 +50,7 @@ class GraphFilterConfig(Config, frozen=True, kw_only=True):
     """Eigenvalues above this share of the largest count as that much."""
     popularity: float | None = None
     """Exponent of an item's users with which it is recommended; the history's items count with its inverse."""
-    user_power: float = 1.0
+    user_power: float = 0.75
     """A user of n items adds n^-user_power to what two items share."""
     rank: int = 256
     """Leading directions that are held down."""

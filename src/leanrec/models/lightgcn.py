@@ -1,4 +1,7 @@
-"""LightGCN: vectors averaged over the graph of users and items, nothing else (He et al. 2020, arXiv:2002.02126)."""
+"""LightGCN: vectors averaged over the graph of users and items, nothing else (He et al. 2020, arXiv:2002.02126).
+
+The negative of a pair is the best scored of several drawn evenly, as in `bpr-mf`.
+"""
 
 from __future__ import annotations
 
@@ -25,32 +28,36 @@ _LEAST = 256
 
 
 class LightGCNConfig(CollaborativeConfig, frozen=True, kw_only=True):
-    """A batch is users with all of their items: large ones, because every step propagates over the whole graph."""
+    """A batch is large, because every step propagates over the whole graph."""
 
-    batch: int = 8192
-    """Users a step, at most a quarter of them unless those are fewer than 256."""
+    batch: int = 4096
+    """Users a step, or 27 times as many pairs; at most a quarter of the users unless those are fewer than 256."""
     lr: float = 0.02
+    epochs: int = 60
     start: Literal["spectral", "noise"] = "spectral"
     """Rows start from the leading singular vectors of who has what, or from noise."""
     layers: int = 2
-    objective: Literal["softmax", "bpr"] = "softmax"
-    """`softmax` over shared negatives is better than the paper's `bpr` after a tenth of the epochs."""
-    temperature: float = 0.15
+    objective: Literal["bpr", "softmax"] = "bpr"
+    """The paper's, by pairs, or a softmax of cosines over shared negatives, which learns popularity slowly."""
+    candidates: int = 128
+    """Items that the user has not are drawn for each pair; the one that scores highest is taken; `bpr` alone."""
+    temperature: float = 0.1
     """Cosines are divided by this before the softmax."""
     negatives: int = 2048
-    """Shared by the users of a batch; `bpr` has one for each pair."""
-    regularisation: float = 1e-4
+    """Shared by the users of a batch; `softmax` alone."""
+    regularisation: float = 0.03
     """Weight of the squares of the rows (eq. 15), by pair; `bpr` alone."""
 
     space: ClassVar[Mapping[str, Dimension]] = {
         **CollaborativeConfig.space,
         "layers": Choice((1, 2, 3, 4)),
-        "temperature": Range(0.05, 0.3),
+        "candidates": Choice((1, 8, 32, 128, 512)),
+        "regularisation": Range(1e-4, 1.0, log=True),
     }
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(self, layers=1, negatives=1, regularisation=0)
+        check_at_least(self, layers=1, candidates=1, negatives=1, regularisation=0)
         if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0, not {self.temperature}")
 
@@ -75,7 +82,8 @@ class LightGCN(CollaborativeModel[LightGCNConfig]):
     def batches(self, config: LightGCNConfig, train: Jagged, num_items: int, seed: int) -> Batches:
         batch = min(config.batch, max(_LEAST, len(train) // 4))
         if config.objective == "bpr":
-            return PairLoader(train, batch=batch * _PAIRS_A_USER, candidates=1, num_items=num_items, seed=seed)
+            pairs = batch * _PAIRS_A_USER
+            return PairLoader(train, batch=pairs, candidates=config.candidates, num_items=num_items, seed=seed)
         return UserLoader(train, batch=batch, negatives=config.negatives, num_items=num_items, seed=seed)
 
     def served(self, config: LightGCNConfig, task: PairTask[Any], train: Jagged) -> Served:
