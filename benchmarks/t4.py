@@ -29,7 +29,7 @@ from leanrec.data.prepare import prepare
 
 HERE = Path(__file__).parent
 FACTORS = [int(size) for size in os.environ.get("T4_FACTORS", "256,1024").split(",")]
-OURS = {"unobserved": 0.005, "regularisation": 0.003}
+OURS = {"unobserved": 0.007, "regularisation": 0.0025, "tolerance": 0.14}
 PEER = {"alpha": 100.0, "regularization": 200.0}
 ITERATIONS = 15
 NEARLY = 0.995
