@@ -11,18 +11,22 @@ import numpy as np
 import numpy.typing as npt
 
 from leanrec.compression.base import Work, with_source
+from leanrec.core.console import say
+from leanrec.core.errors import BundleError
 from leanrec.core.jagged import Jagged
 from leanrec.data.dataset import Dataset
 from leanrec.kernels.blas import blas_threads
+from leanrec.runtime.base import Engine
 from leanrec.runtime.dense import DENSE, DenseLayer, Inputs, dense_names, make_dense, put_dense
 from leanrec.runtime.dense.plain import Observed
 from leanrec.runtime.engines import ENGINES
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
+from leanrec.runtime.ways import DrivenEngine, drive
 
 __all__ = [
-    "calibration", "dense_layers", "encoder_bytes", "in_rows", "observe", "plain_tensors", "time_layers",
-    "usual_length", "with_layers", "with_tensors",
+    "calibration", "dense_layers", "encoder_bytes", "in_rows", "observe", "plain_tensors", "run_alike",
+    "time_layers", "usual_length", "with_layers", "with_tensors",
 ]  # fmt: skip
 
 Tensors = Mapping[str, npt.NDArray[Any]]
@@ -49,7 +53,18 @@ def with_tensors(model: Recommender, tensors: Tensors, config: Mapping[str, Any]
     source = model.source
     assert isinstance(source, EmbeddingSource), "there is an encoder"
     engine = ENGINES[source.engine.kind].load(config or source.engine.config(), tensors, source.items)
-    return with_source(model, EmbeddingSource(source.name, engine, source.index))
+    return with_source(model, EmbeddingSource(source.name, run_alike(source.engine, engine), source.index))
+
+
+def run_alike(before: Engine, after: Engine) -> Engine:
+    """The engine after a step, run in the way of the one before; as it is where it cannot be, which is said."""
+    if not isinstance(before, DrivenEngine):
+        return after
+    try:
+        return drive(after, before.way)
+    except BundleError as error:
+        say(f"{error}; the step `engine` finds another way")
+        return after
 
 
 def with_layers(model: Recommender, layers: Mapping[str, DenseLayer]) -> Recommender:

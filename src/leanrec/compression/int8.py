@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leanrec.compression.base import Step, StepConfig, StepRecord, Work, with_source
+from leanrec.compression.encoder import run_alike
 from leanrec.index.certified import CertifiedInt8Index
 from leanrec.index.vectors import Float32Vectors
 from leanrec.kernels.blas import blas_threads
@@ -69,7 +70,7 @@ class Int8Dense(Step[StepConfig]):
             said = f"dropped, it does not pay on this machine: the dense layers take {times}"
             return model, StepRecord(step=self.name, applied=False, said=said, facts=facts)
         kind, config = ENGINES[source.engine.kind], source.engine.config()
-        engine = kind.load(config, _quantized(tensors, layers), source.items)
+        engine = run_alike(source.engine, kind.load(config, _quantized(tensors, layers), source.items))
         lean = with_source(model, EmbeddingSource(source.name, engine, source.index))
         return lean, StepRecord(step=self.name, applied=True, said=f"the dense layers take {times}", facts=facts)
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leanrec.compression.base import StepRecord, Work, with_source
+from leanrec.compression.encoder import run_alike
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Queries
 from leanrec.index import INDEXES
@@ -67,6 +68,7 @@ def with_vectors(
     engine: Engine = ENGINES[source.engine.kind].load(source.engine.config(), source.engine.tensors(), vectors)
     if inputs is not None and isinstance(engine, FactorsEngine):
         engine = engine.with_inputs(inputs, vectors)
+    engine = run_alike(source.engine, engine)
     return with_source(model, EmbeddingSource(source.name, engine, INDEXES[index].over(vectors)))
 
 
