@@ -396,6 +396,7 @@ BUILDERS: dict[str, dict[str, Builder]] = {
         "drop-dimensions": _stepped("drop-dimensions"),
         "share-items": _stepped("share-items", clusters=8),
         "index": _stepped("index", kind="ivf-int4"),
+        "engine": _stepped("engine", way="fixed"),
         "int8-dense": _stepped("int8-dense"),
         "distil": _stepped(
             "distil", model="gru4rec", settings={"dim": 8, "epochs": 1, "max_length": 8, "negatives": 8}
