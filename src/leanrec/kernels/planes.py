@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.kernels.jit import jit, jit_parallel, prange
-from leanrec.kernels.nibbles import ROWS, block_dots, eight_dots
+from leanrec.kernels.jit import jit, jit_finite, jit_parallel, prange
+from leanrec.kernels.nibbles import ROWS, block_dots, dots_at
 from leanrec.kernels.topk import State, offer_row
 
 __all__ = [
@@ -33,7 +33,11 @@ __all__ = [
 BLOCK = 512
 """Rows that share a bound on their norms, and are scored for all queries while they are in the nearest caches."""
 _TOGETHER = 16
-_CHUNK = 64
+_CHUNK = 32
+"""Rows of which the largest bound is noted."""
+_PARTS = 4096
+_NOTED = 1 << 22  # peaks that are in memory at once
+_MOST = np.float32(np.inf)
 _LEVELS = 255
 _STEP = 118
 """The largest 8-bit code: 118 = 16 * 7 + 6, so that its high nibble is 7 at most."""
@@ -143,13 +147,13 @@ def plane_bounds_reference(
 
 
 @jit
-def _low_dot(low_H: Any, coded_2H: Any) -> Any:
+def _low_dot(low_NH: Any, at: Any, coded_B2H: Any, query: Any) -> Any:
     """Sum of code * query over a row of the second plane, codes 0 .. 15."""
     dot = np.int32(0)
-    for p in range(len(low_H)):
-        packed = low_H[p]
-        dot += np.int32(np.int16(packed & np.uint8(15))) * np.int32(coded_2H[0, p])
-        dot += np.int32(np.int16(packed >> np.uint8(4))) * np.int32(coded_2H[1, p])
+    for p in range(low_NH.shape[1]):
+        packed = low_NH[at, p]
+        dot += np.int32(np.int16(packed & np.uint8(15))) * np.int32(coded_B2H[query, 0, p])
+        dot += np.int32(np.int16(packed >> np.uint8(4))) * np.int32(coded_B2H[query, 1, p])
     return dot
 
 
@@ -171,18 +175,22 @@ def _below(value: Any) -> Any:
 @jit
 def refine(
     state: Any, scan: Any, query: Any, first: Any, longest: Any, dots_n: Any, uppers_n: Any, table: Any, asked: Any,
-    excluded_E: Any, allowed_N: Any, scratch: Any,
+    least: Any, bottom: Any, ceiling: Any, excluded_E: Any, allowed_N: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """Read the second plane of the places whose bound by the first reaches the k-th best, and offer their rows."""
+    """Read the second plane of the places whose bound by the first reaches the k-th best, and offer their rows.
+
+    least: a score that the k-th best is known to reach, -inf where none is. bottom, ceiling: places whose bound is
+    below the one or not below the other are left to other calls.
+    """
     high_MG84, low_NH, scales_N, _, fine_N, _, items_ND, rows_N = table
     fine_BG284, coded_B2H, bases_B3, facts_B7, queries_BD = asked[1:]
-    facts_7, bases_3 = facts_B7[query], bases_B3[query]
-    heap_K = state.heaps_SBK[scan, query]
     open_n, eight = scratch
-    slack = facts_7[3] * longest + _TINIER + _TINY * facts_7[1]
+    unit = facts_B7[query, 1]
+    slack = facts_B7[query, 3] * longest + _TINIER + _TINY * unit
+    cap = facts_B7[query, 6] * longest + _TINIER
     for start in range(0, len(uppers_n), _CHUNK):
         stop = min(start + _CHUNK, len(uppers_n))
-        floor = _below((heap_K[0] - slack) / facts_7[1])
+        floor = max(_below((max(state.heaps_SBK[scan, query, 0], least) - slack) / unit), bottom)
         reaching = 0
         for i in range(start, stop):  # branch-free, so that it vectorises; mostly nothing reaches
             reaching += uppers_n[i] >= floor
@@ -191,62 +199,183 @@ def refine(
         count = 0
         for i in range(start, stop):
             open_n[count] = i
-            count += uppers_n[i] >= floor
+            count += (uppers_n[i] >= floor) & (uppers_n[i] < ceiling)
         for place in range(count):
             i = open_n[place]
             at = first + i
             row = at if len(rows_N) == 0 else np.int64(rows_N[at])
-            rough = min(np.float64(uppers_n[i]) * facts_7[1] + slack, facts_7[6] * longest + _TINIER)
-            if rough < heap_K[0] or (len(allowed_N) > 0 and not allowed_N[row]):
+            rough = min(np.float64(uppers_n[i]) * unit + slack, cap)
+            known = max(state.heaps_SBK[scan, query, 0], least)
+            if rough < known or (len(allowed_N) > 0 and not allowed_N[row]):
                 continue
-            eight_dots(high_MG84[at // ROWS], fine_BG284[query], eight)
-            high = 128 * (np.int64(dots_n[i]) - bases_3[0]) + np.int64(eight[at % ROWS]) - bases_3[1]
-            low = np.int64(_low_dot(low_NH[at], coded_B2H[query])) - bases_3[2]
+            dots_at(high_MG84, at // ROWS, fine_BG284, query, eight, 0)
+            high = 128 * (np.int64(dots_n[i]) - bases_B3[query, 0]) + np.int64(eight[at % ROWS]) - bases_B3[query, 1]
+            low = np.int64(_low_dot(low_NH, at, coded_B2H, query)) - bases_B3[query, 2]
             state.refined_SB[scan, query] += 1
             scale = np.float64(scales_N[at])
-            centre = facts_7[0] / 16 * scale * np.float64(16 * high + low)
-            radius = facts_7[4] * scale * np.float64(fine_N[at]) + facts_7[5] * longest + _TINIER
+            centre = facts_B7[query, 0] / 16 * scale * np.float64(16 * high + low)
+            radius = facts_B7[query, 4] * scale * np.float64(fine_N[at]) + facts_B7[query, 5] * longest + _TINIER
             upper = min(centre + radius, rough)
-            if upper >= heap_K[0]:
+            if upper >= known:
                 offer_row(state, scan, query, row, centre - radius, upper, items_ND, queries_BD[query], excluded_E)
 
 
+@jit_finite
+def _peaks(uppers_n: Any, peaks_QC: Any, q: Any, first: Any) -> None:
+    """The largest of every `_CHUNK` bounds of a block."""
+    for c in range(BLOCK // _CHUNK):
+        peak = uppers_n[c * _CHUNK]
+        for i in range(_CHUNK):
+            peak = max(peak, uppers_n[c * _CHUNK + i])
+        peaks_QC[q, first + c] = peak
+
+
+@jit_finite
+def _folded(peaks_C: Any, parts_f: Any) -> None:
+    """The largest of about equally many neighbouring peaks for each part."""
+    share = -(-len(peaks_C) // len(parts_f))
+    for part in range(len(parts_f)):
+        peak = np.float32(-np.inf)
+        for c in range(part * share, min((part + 1) * share, len(peaks_C))):
+            peak = max(peak, peaks_C[c])
+        parts_f[part] = peak
+
+
+@jit
+def _ceiling(peaks_C: Any, count: Any) -> Any:
+    """A bound that about `count` places reach, by the peaks."""
+    parts_f = np.empty(min(len(peaks_C), _PARTS), np.float32)
+    _folded(peaks_C, parts_f)
+    if count >= len(parts_f):
+        return np.float32(-np.inf)
+    return np.partition(parts_f, len(parts_f) - count)[len(parts_f) - count]
+
+
+@jit
+def _note_peaks(low: Any, high: Any, first_query: Any, table: Any, asked: Any, allowed_N: Any, peaks_QC: Any) -> None:
+    """Scan the first plane of blocks low .. high - 1: the largest bound of each chunk for each query."""
+    high_MG84, _, scales_N, levels_N, _, _, _, _ = table
+    rough_BG284, _, _, bases_B3, facts_B7, _ = asked
+    size, each = len(scales_N), BLOCK // _CHUNK
+    dots, uppers_n = np.empty((_TOGETHER, BLOCK), np.int32), np.empty(BLOCK, np.float32)
+    rests_n, lengths_n = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    for block in range(low, high):
+        first, last = block * BLOCK, min((block + 1) * BLOCK, size)
+        for i in range(last - first):
+            lengths_n[i] = scales_N[first + i]
+            rests_n[i] = scales_N[first + i] * np.float32(levels_N[first + i])
+        uppers_n[last - first :] = -np.inf
+        codes = high_MG84[first // ROWS : -(-last // ROWS)]
+        for start in range(0, len(peaks_QC), _TOGETHER):
+            stop = min(start + _TOGETHER, len(peaks_QC))
+            block_dots(codes, rough_BG284[first_query + start : first_query + stop], dots)
+            for q in range(start, stop):
+                base, slope = np.int32(bases_B3[first_query + q, 0]), np.float32(facts_B7[first_query + q, 2])
+                for i in range(last - first):
+                    uppers_n[i] = lengths_n[i] * np.float32(dots[q - start, i] - base) + slope * rests_n[i]
+                if len(allowed_N) > 0:
+                    for i in range(last - first):
+                        uppers_n[i] = uppers_n[i] if allowed_N[first + i] else np.float32(-np.inf)
+                _peaks(uppers_n, peaks_QC, q, block * each)
+
+
+@jit
+def _settle(
+    state: Any, scan: Any, query: Any, low: Any, high: Any, peaks_C: Any, least: Any, bottom: Any, ceiling: Any,
+    table: Any, asked: Any, excluded_E: Any, allowed_N: Any,
+) -> None:  # fmt: skip
+    """Read the second plane of places in blocks low .. high - 1 that a peak leaves open, with bounds by the first from
+    `bottom` to below `ceiling`."""
+    high_MG84, low_NH, scales_N, levels_N, fine_N, longest_J, items_ND, _ = table
+    rough_BG284, fine_BG284, coded_B2H, bases_B3, facts_B7, queries_BD = asked
+    each, size = BLOCK // _CHUNK, len(scales_N)
+    unit, slope, base = facts_B7[query, 1], np.float32(facts_B7[query, 2]), np.int32(bases_B3[query, 0])
+    dots_n, uppers_n = np.empty(_CHUNK, np.int32), np.empty(_CHUNK, np.float32)
+    eight = np.empty(ROWS, np.int32)
+    known = max(state.heaps_SBK[scan, query, 0], least)
+    refined = 0
+    for block in range(low, high):
+        longest = np.float64(longest_J[block])
+        cap = facts_B7[query, 6] * longest + _TINIER
+        if cap < known:
+            continue
+        slack = facts_B7[query, 3] * longest + _TINIER + _TINY * unit
+        floor = max(_below((known - slack) / unit), bottom)
+        for chunk in range(block * each, min((block + 1) * each, -(-size // _CHUNK))):
+            if peaks_C[chunk] < floor:
+                continue
+            first, count = chunk * _CHUNK, min(_CHUNK, size - chunk * _CHUNK)
+            for group in range(-(-count // ROWS)):
+                dots_at(high_MG84, first // ROWS + group, rough_BG284, query, dots_n, ROWS * group)
+            for i in range(count):
+                scale = scales_N[first + i]
+                rest = scale * np.float32(levels_N[first + i])
+                uppers_n[i] = scale * np.float32(dots_n[i] - base) + slope * rest
+            for i in range(count):
+                if uppers_n[i] < floor or uppers_n[i] >= ceiling:
+                    continue
+                at = first + i
+                rough = min(np.float64(uppers_n[i]) * unit + slack, cap)
+                if rough < known or (len(allowed_N) > 0 and not allowed_N[at]):
+                    continue
+                dots_at(high_MG84, at // ROWS, fine_BG284, query, eight, 0)
+                wide = 128 * (np.int64(dots_n[i]) - np.int64(base)) + np.int64(eight[at % ROWS]) - bases_B3[query, 1]
+                narrow = np.int64(_low_dot(low_NH, at, coded_B2H, query)) - bases_B3[query, 2]
+                refined += 1
+                scale_ = np.float64(scales_N[at])
+                centre = facts_B7[query, 0] / 16 * scale_ * np.float64(16 * wide + narrow)
+                radius = facts_B7[query, 4] * scale_ * np.float64(fine_N[at]) + facts_B7[query, 5] * longest + _TINIER
+                upper = min(centre + radius, rough)
+                if upper >= known:
+                    offer_row(
+                        state, scan, query, at, centre - radius, upper, items_ND, queries_BD[query], excluded_E
+                    )  # fmt: skip
+                    known = max(state.heaps_SBK[scan, query, 0], least)
+                    floor = max(_below((known - slack) / unit), bottom)
+    state.refined_SB[scan, query] += refined
+
+
 def _scan_planes(state: State, table: Any, asked: Any, excluded_E: Any, excluded_at: Any, allowed_N: Any) -> None:
-    """One streaming pass: scan s takes the s-th share of the rows, each block of rows serves every query.
+    """One streaming pass over the first plane, then the second plane of what it leaves open, the likeliest rows first.
+
+    The pass notes the largest bound of each 32 rows. Rows whose bounds are among the largest are read first, so that
+    the threshold that the others meet is almost the last one. Blocks of rows go to threads in the pass; afterwards
+    queries do, or the rows of a single one.
 
     table: high (M, G, 8, 4), low (N, H), scales, levels, fine (N), longest (N / 512), items (N, D), and the row at each
     place, (N) or (0) where they are the same. asked: the queries' a and b as `nibbles.spread_query` makes them, both as
     (B, 2, H) int16, sums to take off, facts, and vectors.
     """
-    high_MG84, _, scales_N, levels_N, _, longest_J, _, _ = table
-    rough_BG284, _, _, bases_B3, facts_B7, _ = asked
-    size, scans, batch = len(scales_N), len(state.heaps_SBK), len(rough_BG284)
-    share = -(-len(longest_J) // scans)
-    for scan in prange(scans):
-        dots, uppers = np.empty((_TOGETHER, BLOCK), np.int32), np.empty(BLOCK, np.float32)
-        rests, scratch = np.empty(BLOCK, np.float32), (np.empty(_CHUNK, np.int32), np.empty(ROWS, np.int32))
-        for block in range(scan * share, min((scan + 1) * share, len(longest_J))):
-            first, last = block * BLOCK, min((block + 1) * BLOCK, size)
-            count, longest = last - first, np.float64(longest_J[block])
-            for i in range(count):
-                rests[i] = scales_N[first + i] * np.float32(levels_N[first + i])
-            codes = high_MG84[first // ROWS : -(-last // ROWS)]
-            for start in range(0, batch, _TOGETHER):
-                stop = min(start + _TOGETHER, batch)
-                hopeless = 0
-                for b in range(start, stop):
-                    hopeless += facts_B7[b, 6] * longest + _TINIER < state.heaps_SBK[scan, b, 0]
-                if hopeless == stop - start:
-                    continue
-                block_dots(codes, rough_BG284[start:stop], dots)
-                for b in range(start, stop):
-                    dots_n = dots[b - start, :count]
-                    rough_uppers(dots_n, bases_B3[b, 0], facts_B7[b, 2], scales_N[first:last], rests, uppers[:count])
-                    excluded = excluded_E[excluded_at[b] : excluded_at[b + 1]]
-                    refine(
-                        state, scan, b, first, longest, dots_n, uppers[:count], table, asked, excluded, allowed_N,
-                        scratch,
-                    )  # fmt: skip
+    blocks, scans, batch = len(table[5]), len(state.heaps_SBK), len(asked[0])
+    share, each = -(-blocks // scans), BLOCK // _CHUNK
+    sought = 2 * state.heaps_SBK.shape[2]
+    most = max(_TOGETHER, _NOTED // max(1, blocks * each) // _TOGETHER * _TOGETHER)
+    for start in range(0, batch, most):
+        queries = min(most, batch - start)
+        peaks_QC = np.empty((queries, blocks * each), np.float32)
+        for scan in prange(scans):
+            low, high = min(scan * share, blocks), min((scan + 1) * share, blocks)
+            _note_peaks(low, high, start, table, asked, allowed_N, peaks_QC)
+        if queries > 1:
+            for q in prange(queries):
+                b, peaks_C = start + q, peaks_QC[q]
+                excluded, least = excluded_E[excluded_at[b] : excluded_at[b + 1]], -np.inf
+                top = _ceiling(peaks_C, sought)
+                _settle(state, 0, b, 0, blocks, peaks_C, least, top, _MOST, table, asked, excluded, allowed_N)
+                if top > -np.inf:
+                    none = np.float32(-np.inf)
+                    _settle(state, 0, b, 0, blocks, peaks_C, least, none, top, table, asked, excluded, allowed_N)
+        else:
+            peaks_C, excluded = peaks_QC[0], excluded_E[excluded_at[start] : excluded_at[start + 1]]
+            top = _ceiling(peaks_C, sought)
+            if top > -np.inf:
+                least, top_bound = -np.inf, top
+                _settle(state, 0, start, 0, blocks, peaks_C, least, top_bound, _MOST, table, asked, excluded, allowed_N)
+            known, ceiling = state.heaps_SBK[0, start, 0], top if top > -np.inf else _MOST
+            for scan in prange(scans):
+                low, high = min(scan * share, blocks), min((scan + 1) * share, blocks)
+                none = np.float32(-np.inf)
+                _settle(state, scan, start, low, high, peaks_C, known, none, ceiling, table, asked, excluded, allowed_N)
 
 
 scan_planes = jit(_scan_planes)

@@ -32,7 +32,10 @@ def _scan_places(
                 rests[i] = scales_N[first + i] * np.float32(levels_N[first + i])
             dots_n = dots[0, ahead : ahead + count]
             rough_uppers(dots_n, bases_B3[b, 0], facts_B7[b, 2], scales_N[first:stop], rests, uppers[:count])
-            refine(state, 0, b, first, longest, dots_n, uppers[:count], table, asked, excluded, allowed_N, open_scratch)
+            refine(
+                state, 0, b, first, longest, dots_n, uppers[:count], table, asked, -np.inf, np.float32(-np.inf),
+                np.float32(np.inf), excluded, allowed_N, open_scratch,
+            )  # fmt: skip
         first = stop
 
 
