@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leanrec.kernels import nibbles
-from leanrec.kernels.nibbles import block_dots, eight_dots, eight_dots_reference, groups_of, spread_query
+from leanrec.kernels.nibbles import block_dots, dots_at, eight_dots, eight_dots_reference, groups_of, spread_query
 from leanrec.kernels.planes import HIGH_REST, LOW_REST, pack_planes, pack_planes_reference
 from tests.kernels.test_scan import rows
 
@@ -49,6 +52,46 @@ def test_blocks_of_rows_and_queries_equal_eight_dots(queries: int) -> None:
             np.testing.assert_array_equal(found[q, 8 * m : 8 * m + 8], eight_dots_reference(codes[m], asked[q]))
     assert (found[:, 40:] == -1).all()
     assert (found[queries] == -1).all()
+
+
+def _compiled(way: Any) -> Any:
+    @numba.njit
+    def run(codes: Any, m: Any, asked: Any, q: Any, found: Any, at: Any) -> None:
+        way(codes, m, asked, q, found, at)
+
+    return run
+
+
+def test_dots_of_one_place_equal_eight_dots() -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 256, (5, 8, 8, 4)).astype(np.uint8)
+    asked = spread_query(rng.integers(-127, 128, (3, 64)), 8)
+    for way in (dots_at, nibbles._dots_at_plain):
+        found = np.full(24, -1, np.int32)
+        _compiled(way)(codes, 4, asked, 2, found, 8)
+        np.testing.assert_array_equal(found[8:16], eight_dots_reference(codes[4], asked[2]))
+        assert (found[:8] == -1).all() and (found[16:] == -1).all()
+
+
+@pytest.mark.parametrize(
+    ("there", "make"), [(nibbles.FAST, nibbles._several), (nibbles.WIDE, nibbles._wide)], ids=["AVX2", "VNNI"]
+)
+def test_each_instruction_gives_the_same(there: bool, make: Callable[[int], Any]) -> None:
+    if not there:
+        pytest.skip("this processor does not have it")
+    one = make(1)
+
+    @numba.njit
+    def dots(codes: Any, query: Any, found: Any) -> None:
+        one(codes.ctypes.data, query.ctypes.data, 0, len(codes) // 4, found.ctypes.data, 0)
+
+    for extreme in (-127, 0, 127):
+        rng = np.random.default_rng(1)
+        codes = np.full((8, 8, 4), 255, np.uint8) if extreme else rng.integers(0, 256, (8, 8, 4)).astype(np.uint8)
+        coded = np.full((1, 64), extreme) if extreme else rng.integers(-127, 128, (1, 64))
+        found = np.full(8, -1, np.int32)
+        dots(codes, spread_query(coded, 8)[0], found)
+        np.testing.assert_array_equal(found, eight_dots_reference(codes, spread_query(coded, 8)[0]))
 
 
 @settings(max_examples=40, deadline=None)
