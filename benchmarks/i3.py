@@ -3,8 +3,9 @@
 Each program builds the indexes of its grid; on one half of the queries it finds the cheapest setting that reaches the
 recall with a little to spare, and answers the other half in batches, with two threads, taking turns; a setting that
 falls short there gives way to the next deeper one. Recall is by scores: an answer counts when it scores no less than
-the true tenth. The gate: a program of ours has the recall. A peer that has it with none of its settings is not compared
-with, and named. I3_TABLES=gowalla,1m-64 picks tables.
+the true tenth. Programs without the recall are not compared, and peers among them are named, so that the gate says
+only whether both tables are in; exact search is one of ours and always has the recall. I3_TABLES=gowalla,1m-64 picks
+tables.
 """
 
 from __future__ import annotations
@@ -61,17 +62,16 @@ def run() -> Result:
     """The ratio is the smallest over tables; a table that was left out is named."""
     wanted = os.environ.get("I3_TABLES", "gowalla,1m-64").split(",")
     rows: list[tuple[str, ...]] = []
-    ratios, sound = [], True
+    ratios = []
     for name in wanted:
         table = _gowalla() if name == "gowalla" else synthetic(name, QUERIES)
-        found, good, ratio = _one(table, large=name != "gowalla")
+        found, ratio = _one(table, large=name != "gowalla")
         rows += found
-        sound &= good
         ratios.append((table.name, ratio))
     ratio, interval = min(ratio for _, ratio in ratios)
     absent = sorted({"gowalla", "1m-64"} - set(wanted))
     return Result(
-        id="I3", ratio=ratio, interval=interval, gate="failed" if not sound else "inconclusive" if absent else "ok",
+        id="I3", ratio=ratio, interval=interval, gate="inconclusive" if absent else "ok",
         headers=("table", "program", "setting", "recall@10", "queries/s", "ratio", "build s"), rows=rows,
         figures="; ".join(f"{table}: {ratio:.2f}x" for table, (ratio, _) in ratios),
         notes=(
@@ -88,7 +88,7 @@ def _gowalla() -> Table:
     return encoded("als Gowalla", found.model, found.data.cases("test").histories, QUERIES)
 
 
-def _one(table: Table, *, large: bool) -> tuple[list[tuple[str, ...]], bool, tuple[float, tuple[float, float]]]:
+def _one(table: Table, *, large: bool) -> tuple[list[tuple[str, ...]], tuple[float, tuple[float, float]]]:
     half = len(table.queries_QD) // 2
     tuning, asked = (
         Table("", table.items_ND, table.queries_QD[:half]),
@@ -129,7 +129,7 @@ def _one(table: Table, *, large: bool) -> tuple[list[tuple[str, ...]], bool, tup
         for program, one in chosen.items()
     ]  # fmt: skip
     rows += [(table.name, peer, "none has the recall", "", "", "", "") for peer in PEERS if peer not in good]
-    return rows, any(program in OURS for program in good), paired_ratio(times[best[True]], times[best[False]])
+    return rows, paired_ratio(times[best[True]], times[best[False]])
 
 
 OURS = ("ivf-int4", "certified-int4", "certified-int8", "exact")
