@@ -89,11 +89,15 @@ def test_bpr(scale):
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(0, 2**62), st.lists(st.sets(st.integers(0, 9), max_size=10), min_size=1, max_size=6))
-def test_others_are_not_the_users(seed, rows):
+@given(
+    st.integers(0, 2**62), st.lists(st.sets(st.integers(0, 9), max_size=10), min_size=1, max_size=6),
+    st.sampled_from([2, 20]),
+)  # fmt: skip
+def test_others_are_not_the_users(seed, rows, width):
+    """Few of them, which are looked up, or many, for which a user's items are marked."""
     items = Jagged.from_rows([sorted(row) for row in rows])
     users = np.repeat(np.arange(len(rows), dtype=np.int32), 50)
-    drawn, again = np.empty((len(users), 2), np.int32), np.empty((len(users), 2), np.int32)
+    drawn, again = np.empty((len(users), width), np.int32), np.empty((len(users), width), np.int32)
     draw_others(items.offsets, items.values, users, 10, seed, drawn)
     draw_others(items.offsets, items.values, users, 10, seed, again)
     assert np.array_equal(drawn, again) and drawn.min() >= 0 and drawn.max() < 10

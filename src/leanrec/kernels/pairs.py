@@ -19,6 +19,8 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
 _TRIES = 100
+_MARKED = 16
+"""From so many candidates on, a user's items are marked once; for fewer each is looked up."""
 
 
 @jit
@@ -28,8 +30,13 @@ def draw_others(offsets: I64, sorted_T: I32, users_B: I32, num_items: int, seed:
     sorted_T: the items of each user in rising order. The draw depends on `seed`, b and c alone (splitmix64).
     """
     width = out_BC.shape[1]
+    marked = width >= _MARKED
+    has_N = np.zeros(num_items if marked else 0, np.bool_)
     for b in range(len(users_B)):
         low, high = offsets[users_B[b]], offsets[users_B[b] + 1]
+        if marked:
+            for t in range(low, high):
+                has_N[sorted_T[t]] = True
         for c in range(width):
             state = np.uint64(seed) * _MIX1 + np.uint64(b * width + c) * _MIX2
             for _ in range(_TRIES):
@@ -39,6 +46,10 @@ def draw_others(offsets: I64, sorted_T: I32, users_B: I32, num_items: int, seed:
                 z = z ^ (z >> np.uint64(31))
                 item = np.int32(((z >> np.uint64(32)) * np.uint64(num_items)) >> np.uint64(32))
                 out_BC[b, c] = item
+                if marked:
+                    if has_N[item]:
+                        continue
+                    break
                 left, right = low, high
                 while left < right:
                     middle = (left + right) >> 1
@@ -48,6 +59,9 @@ def draw_others(offsets: I64, sorted_T: I32, users_B: I32, num_items: int, seed:
                         right = middle
                 if left == high or sorted_T[left] != item:
                     break
+        if marked:
+            for t in range(low, high):
+                has_N[sorted_T[t]] = False
 
 
 @jit_fast

@@ -24,7 +24,8 @@ class Graph:
 
     def __init__(self, train: Jagged, num_items: int, threads: int, user_power: float = 1.0) -> None:
         self.num_users, self.threads = len(train), threads
-        keys_T = np.unique(train.row_of() * num_items + train.values)
+        keys_T = np.sort(train.row_of() * num_items + train.values)
+        keys_T = keys_T[np.diff(keys_T, prepend=-1) > 0]
         users_T, items_T = keys_T // num_items, keys_T % num_items
         order_T = np.argsort(items_T, kind="stable")
         self.near_T = np.concatenate([items_T + len(train), users_T[order_T]]).astype(np.int32)

@@ -33,14 +33,14 @@ __all__ = ["BPRMF", "BPRMFConfig"]
 class BPRMFConfig(CollaborativeConfig, frozen=True, kw_only=True):
     """A batch is pairs: an item that the user has against one that they have not."""
 
-    batch: int = 2048
+    batch: int = 4096
     lr: float = 0.005
     epochs: int = 60
     start: Literal["spectral", "noise"] = "spectral"
     """Vectors start from the leading singular vectors of who has what, or from noise."""
     candidates: int = 64
     """Items that the user has not are drawn for each pair; the one that scores highest is taken."""
-    regularisation: float = 0.01
+    regularisation: float = 0.02
     """Weight of the squares of the vectors of each pair."""
 
     space: ClassVar[Mapping[str, Dimension]] = {

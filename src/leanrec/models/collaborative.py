@@ -17,6 +17,7 @@ from leanrec.core.errors import InputError
 from leanrec.core.jagged import Jagged
 from leanrec.core.space import Choice, Dimension, Range
 from leanrec.data.dataset import Dataset
+from leanrec.kernels.graph import propagate
 from leanrec.models.base import FitOptions, Model
 from leanrec.models.collaborative_fitting import DEFAULTS_VERSION, CollaborativeFitting
 from leanrec.runtime.recommender import Recommender
@@ -128,14 +129,16 @@ def fold_by_least_squares(
 
     The linear map of items that, summed over the histories of the known users, comes closest to their vectors.
     """
-    rows_T = train.row_of()
-    sums_UD = np.zeros(users_UD.shape, np.float64)
-    for d in range(users_UD.shape[1]):
-        sums_UD[:, d] = np.bincount(rows_T, items_ND[train.values, d], minlength=len(train))
+    sums_UD, scratch_UD = np.zeros(users_UD.shape, np.float32), np.empty(users_UD.shape, np.float32)
+    ones = np.ones(max(len(train), len(items_ND)), np.float32)
+    propagate(
+        train.offsets, train.values.astype(np.int32), ones, np.ascontiguousarray(items_ND), scratch_UD, sums_UD, 0,
+        len(train),
+    )  # fmt: skip
     lengths_U1 = np.maximum(train.lengths, 1)[:, None]
     found = []
     for power in (0.5, 1.0):
-        means_UD = sums_UD * lengths_U1**-power
+        means_UD = sums_UD.astype(np.float64) * lengths_U1**-power
         gram_DD = means_UD.T @ means_UD
         gram_DD[np.diag_indices_from(gram_DD)] += 1e-3 * np.trace(gram_DD) / len(gram_DD) + 1e-12
         map_DD = np.linalg.solve(gram_DD, means_UD.T @ users_UD)

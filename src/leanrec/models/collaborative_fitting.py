@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leanrec.core.config import to_dict
+from leanrec.core.jagged import Jagged
 from leanrec.data.cases import Cases, distinct
 from leanrec.data.dataset import Dataset
 from leanrec.evaluation.metrics import parse_metric, per_user
@@ -51,6 +52,7 @@ class CollaborativeFitting:
         self.model, self.name, self.config, self.data, self.options = model, model.name, config, data, options
         self.stages = Stages(self.name, config, data, options)
         self.cases = judges(data)
+        self._once: dict[bool, Jagged] = {}
         self.attributes = None if data.attributes is None else ItemAttributes.from_frame(data.attributes)
 
     def run(self, tracker: Tracker) -> Recommender:
@@ -69,7 +71,7 @@ class CollaborativeFitting:
         return self.recommender(task, self._train(task, schedule, progress, tracker, refit=True))
 
     def _task(self, *, refit: bool) -> PairTask[Any]:
-        train = distinct(self.data.train(refit))
+        train = self._interactions(refit)
         return self.model.task(self.config, train, len(self.data.items), self.options.seed)
 
     def _train(
@@ -81,7 +83,7 @@ class CollaborativeFitting:
             hits, _ = recommender.rank(cases.histories, metric.k, users=cases.users)
             return float(per_user(hits.items_BK, cases.targets, [metric])[str(metric)].mean())
 
-        train = distinct(self.data.train(refit))
+        train = self._interactions(refit)
         batches = self.model.batches(self.config, train, len(self.data.items), self.options.seed)
         trainer = self.stages.trainer(
             task, batches, schedule, progress, tracker, recommender=partial(self.recommender, task),
@@ -89,10 +91,16 @@ class CollaborativeFitting:
         )  # fmt: skip
         return trainer.run()
 
+    def _interactions(self, refit: bool) -> Jagged:
+        """Who has what, once."""
+        if refit not in self._once:
+            self._once[refit] = distinct(self.data.train(refit))
+        return self._once[refit]
+
     def recommender(self, task: PairTask[Any], progress: Progress) -> Recommender:
         """The task as it stands, ready to answer."""
         refit = progress.stage == "refit"
-        train = distinct(self.data.train(refit))
+        train = self._interactions(refit)
         served = self.model.served(self.config, task, train)
         users_UD = np.where((train.lengths > 0)[:, None], served.users_UD, np.float32(0))
         items_ND = np.array(served.items_ND)

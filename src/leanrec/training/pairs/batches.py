@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from leanrec.core.jagged import Jagged
-from leanrec.data.cases import distinct
 from leanrec.kernels.pairs import draw_others
 
 __all__ = ["PairBatch", "PairLoader", "UserBatch", "UserLoader"]
@@ -101,6 +100,8 @@ class UserLoader:
 
 def _sorted_items(train: Jagged) -> Jagged:
     """The distinct items of each user in rising order."""
-    once = distinct(train)
-    values = once.values[np.lexsort((once.values, once.row_of()))]
-    return Jagged(np.ascontiguousarray(values, dtype=np.int32), once.offsets)
+    width = int(train.values.max(initial=0)) + 1
+    keys_T = np.sort(train.row_of() * width + train.values)
+    keys_T = keys_T[np.diff(keys_T, prepend=-1) > 0]
+    lengths_U = np.bincount(keys_T // width, minlength=len(train))
+    return Jagged.from_lengths((keys_T % width).astype(np.int32), lengths_U)
