@@ -17,7 +17,6 @@ from typing import Any
 from leanrec.data.dataset import Dataset
 from leanrec.models import MODELS
 from leanrec.models.base import FitOptions
-from leanrec.models.memory import memory_need
 from leanrec.training.task import NextItem
 
 
@@ -48,12 +47,12 @@ def main(name: str, settings: str, folder: str, run: str, steps: str = "") -> No
     model: Any = MODELS[name](**json.loads(settings))
     peak = [0]
     before = anonymous()
-    need = memory_need(model, model.resolve(data), data, saved=run != "-")
+    need = model.memory(data)
     threading.Thread(target=watch, args=(peak,), daemon=True).start()
     if steps:
         stop_after(int(steps))
     try:
-        model.fit_with(data, FitOptions(run=None if run == "-" else Path(run)))
+        model.fit_with(data, FitOptions(run=Path(run)))
     except (StopIteration, RuntimeError) as error:
         if not steps or not isinstance(error.__cause__ or error, StopIteration):
             raise

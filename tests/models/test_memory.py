@@ -52,7 +52,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def _train(*arguments: str) -> dict[str, Any]:
     command = [sys.executable, str(CHILD), *arguments]
-    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2", "PATH": "/usr/bin:/bin"}
+    environment = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "OMP_NUM_THREADS": "2", "PATH": "/usr/bin:/bin"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=1500, env=environment)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -90,6 +90,28 @@ def test_networks_of_ten_and_a_hundred_million_parameters_train(tmp_path: Path, 
 def test_every_model_can_be_foreseen(model: str) -> None:
     small, large = (MODELS[model](dim=dim).memory(shop()).memory_bytes for dim in (16, 512))
     assert 0 < small < large
+
+
+@pytest.mark.parametrize(
+    "model", ["bpr-mf", *(pytest.param(name, marks=pytest.mark.long) for name in ("simplex", "lightgcn", "two-tower"))]
+)
+def test_the_peak_of_vectors_of_pairs_is_foreseen(model: str, wide: str, tmp_path: Path) -> None:
+    _is_close(_train(model, json.dumps({"epochs": 1}), wide, str(tmp_path / "run")))
+
+
+@pytest.mark.parametrize("model", ["bpr-mf", "simplex", "lightgcn", "ultragcn", "two-tower"])
+def test_wider_vectors_need_more(model: str) -> None:
+    small, large = (MODELS[model](dim=dim).memory(shop()).memory_bytes for dim in (16, 512))
+    assert 0 < small < large
+
+
+def test_a_hybrid_needs_what_its_parts_do() -> None:
+    alone = MODELS["bpr-mf"]().memory(shop()).memory_bytes
+    both = MODELS["hybrid"](sources=["bpr-mf", "item-knn"]).memory(shop())
+    assert both.memory_bytes > alone
+    assert {"the part bpr-mf", "the part item-knn"} <= {line.what for line in both.passing}
+    with pytest.raises(InputError, match="content has no forecast of its memory"):
+        MODELS["hybrid"](sources=["bpr-mf", "content"]).memory(shop())
 
 
 @pytest.mark.parametrize("model", ["popular", "popular-recent", "item-knn", "user-knn", "ease", "slim", "mf", "als"])

@@ -21,6 +21,7 @@ from leanrec.models.collaborative import (
     check_at_least,
     fold_by_least_squares,
 )
+from leanrec.models.forecasts_trained import Batch
 from leanrec.training.pairs import PairLoader, PairTask
 from leanrec.training.pairs.objectives import BPR
 from leanrec.training.pairs.start import start_by_product
@@ -68,6 +69,9 @@ class BPRMF(CollaborativeModel[BPRMFConfig]):
 
     def batches(self, config: BPRMFConfig, train: Jagged, num_items: int, seed: int) -> Batches:
         return PairLoader(train, batch=config.batch, candidates=config.candidates, num_items=num_items, seed=seed)
+
+    def batch(self, config: BPRMFConfig, num_users: int) -> Batch:
+        return Batch(config.batch, config.candidates, shared=False)
 
     def served(self, config: BPRMFConfig, task: PairTask[Any], train: Jagged) -> Served:
         users_UD, items_ND = task.vectors()

@@ -20,7 +20,9 @@ from leanrec.data.dataset import Dataset
 from leanrec.kernels.graph import propagate
 from leanrec.models.base import FitOptions, Model
 from leanrec.models.collaborative_fitting import DEFAULTS_VERSION, CollaborativeFitting
+from leanrec.models.forecasts_trained import Batch, pairs_memory
 from leanrec.runtime.recommender import Recommender
+from leanrec.training.memory import MemoryNeed, ensure_memory
 from leanrec.training.pairs import PairTask
 from leanrec.training.tracking import open_trackers
 from leanrec.training.trainer import Batches
@@ -113,8 +115,20 @@ class CollaborativeModel(Model[C]):
         patience = config.patience or max(3 * every, config.epochs // 10)
         return msgspec.structs.replace(config, validate_every=every, patience=patience)
 
+    @abstractmethod
+    def batch(self, config: C, num_users: int) -> Batch:
+        """What of a batch takes memory."""
+
+    def memory(self, data: Dataset) -> MemoryNeed:
+        config: Any = self.resolve(data)
+        return pairs_memory(
+            data, config.dim, self.batch(config, len(data.users)),
+            spectral=getattr(config, "start", "noise") == "spectral", layers=getattr(config, "layers", 0),
+        )  # fmt: skip
+
     def fit_with(self, data: Dataset, options: FitOptions) -> Recommender:
         config = self.resolve(data)
+        ensure_memory(self.memory(data), f"training {self.name}", options.run)
         say(f"{self.name} (defaults {DEFAULTS_VERSION}): " + " ".join(f"{k}={v}" for k, v in to_dict(config).items()))
         fitting = CollaborativeFitting(self, config, data, options)
         with open_trackers(options.track, options.run, self.name) as tracker:

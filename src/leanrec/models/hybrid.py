@@ -16,8 +16,9 @@ from leanrec.data.dataset import Dataset
 from leanrec.evaluation.metrics import parse_metric
 from leanrec.models.assembly import assemble
 from leanrec.models.base import FitOptions, Model
+from leanrec.models.forecasts_trained import hybrid_memory
 from leanrec.models.merging import choose_ranker, choose_weights, gather_judged
-from leanrec.models.parts import Part, Spec, check_specs, fit_parts
+from leanrec.models.parts import Part, Spec, check_specs, fit_parts, parts_memory
 from leanrec.rerank import RERANKERS, Catalogue, Reranker
 from leanrec.runtime.base import Source
 from leanrec.runtime.merging import Merge
@@ -28,6 +29,7 @@ from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.chain import ChainSource
 from leanrec.runtime.sources.embedding import EmbeddingSource
 from leanrec.runtime.sources.hybrid import HybridSource
+from leanrec.training.memory import MemoryNeed
 
 __all__ = ["Hybrid", "HybridConfig", "parse_reranker"]
 
@@ -101,6 +103,12 @@ class Hybrid(Model[HybridConfig]):
         fallbacks = [one.final for one in fit_parts(config.fallback, data, _quick(options), f"{self.name} fallback")]
         fallback = fallbacks[0] if len(fallbacks) == 1 else ChainSource("fallback", fallbacks)
         return assemble(self, source, data, options, fallback=fallback, chosen=chosen)
+
+    def memory(self, data: Dataset) -> MemoryNeed:
+        """Of the part that needs most, and of the merge; InputError where a part has no forecast."""
+        config = self.config
+        parts = [*parts_memory(config.sources, data, self.name), *parts_memory(config.fallback, data, self.name)]
+        return hybrid_memory(data, parts, sources=len(config.sources), depth=config.depth)
 
     def _merge(self, sources: list[Source], data: Dataset, options: FitOptions) -> tuple[Merge, dict[str, Any]]:
         """The merge, fitted where it has to be, and what was found."""

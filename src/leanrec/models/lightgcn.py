@@ -15,6 +15,7 @@ from leanrec.core.jagged import Jagged
 from leanrec.core.space import Choice, Dimension, Range
 from leanrec.kernels.spectrum import Graph
 from leanrec.models.collaborative import CollaborativeConfig, CollaborativeModel, Served, check_at_least
+from leanrec.models.forecasts_trained import Batch
 from leanrec.training.pairs import PairLoader, PairTask, UserLoader
 from leanrec.training.pairs.objectives import BPR, Softmax, unit
 from leanrec.training.pairs.start import start_by_product
@@ -80,11 +81,16 @@ class LightGCN(CollaborativeModel[LightGCNConfig]):
         return PairTask(table, objective, len(train), mean=True)
 
     def batches(self, config: LightGCNConfig, train: Jagged, num_items: int, seed: int) -> Batches:
-        batch = min(config.batch, max(_LEAST, len(train) // 4))
+        size, negatives, shared = self.batch(config, len(train))
+        if shared:
+            return UserLoader(train, batch=size, negatives=negatives, num_items=num_items, seed=seed)
+        return PairLoader(train, batch=size, candidates=negatives, num_items=num_items, seed=seed)
+
+    def batch(self, config: LightGCNConfig, num_users: int) -> Batch:
+        users = min(config.batch, max(_LEAST, num_users // 4))
         if config.objective == "bpr":
-            pairs = batch * _PAIRS_A_USER
-            return PairLoader(train, batch=pairs, candidates=config.candidates, num_items=num_items, seed=seed)
-        return UserLoader(train, batch=batch, negatives=config.negatives, num_items=num_items, seed=seed)
+            return Batch(users * _PAIRS_A_USER, config.candidates, shared=False)
+        return Batch(users, config.negatives, shared=True)
 
     def served(self, config: LightGCNConfig, task: PairTask[Any], train: Jagged) -> Served:
         table = task.table

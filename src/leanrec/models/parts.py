@@ -17,8 +17,9 @@ from leanrec.data.dataset import Dataset
 from leanrec.models.base import FitOptions, Model
 from leanrec.runtime.base import Source
 from leanrec.runtime.recommender import Recommender
+from leanrec.training.memory import MemoryNeed
 
-__all__ = ["Part", "Spec", "check_specs", "fit_parts"]
+__all__ = ["Part", "Spec", "check_specs", "fit_parts", "parts_memory"]
 
 Spec = str | dict[str, Any]
 """The name of a model, the path of a bundle or run folder, or a table {model = ..., key = value ...}."""
@@ -57,6 +58,12 @@ def fit_parts(specs: Sequence[Spec], data: Dataset, options: FitOptions, where: 
             parts.append(_fitted(model, data, part))
     _name_apart([part.searched for part in parts], [part.final for part in parts])
     return parts
+
+
+def parts_memory(specs: Sequence[Spec], data: Dataset, where: str) -> list[tuple[str, MemoryNeed]]:
+    """Name and need of every part that has to be fitted."""
+    models = [_model(spec, where) for spec in specs]
+    return [(model.name, model.memory(data)) for model in models if model is not None]
 
 
 def _share(left: float, models: Sequence[Model[Any] | None]) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 from leanrec.core.jagged import Jagged
 from leanrec.core.space import Dimension, Range
 from leanrec.models.collaborative import CollaborativeConfig, CollaborativeModel, Served, check_at_least
+from leanrec.models.forecasts_trained import Batch
 from leanrec.training.pairs import PairTask, UserLoader
 from leanrec.training.pairs.objectives import Contrastive, unit
 from leanrec.training.pairs.tables import PlainTable
@@ -64,6 +65,9 @@ class SimpleX(CollaborativeModel[SimpleXConfig]):
 
     def batches(self, config: SimpleXConfig, train: Jagged, num_items: int, seed: int) -> Batches:
         return UserLoader(train, batch=config.batch, negatives=config.negatives, num_items=num_items, seed=seed)
+
+    def batch(self, config: SimpleXConfig, num_users: int) -> Batch:
+        return Batch(config.batch, config.negatives, shared=True)
 
     def served(self, config: SimpleXConfig, task: PairTask[Any], train: Jagged) -> Served:
         users_UD, items_ND = task.vectors()

@@ -16,8 +16,10 @@ from leanrec.data.dataset import Dataset
 from leanrec.features.space import FeatureConfig
 from leanrec.models.additions import Additions, grown_source, kept_newcomers, with_items
 from leanrec.models.base import FitOptions, Model
+from leanrec.models.forecasts_trained import towers_memory
 from leanrec.models.tower_fitting import DEFAULTS_VERSION, TowerFitting, vectors_of_new
 from leanrec.runtime.recommender import Recommender
+from leanrec.training.memory import MemoryNeed
 from leanrec.training.tracking import open_trackers
 
 __all__ = ["TwoTower", "TwoTowerConfig"]
@@ -103,6 +105,22 @@ class TwoTower(Model[TwoTowerConfig]):
             epochs=epochs,
             patience=config.patience or max(3, epochs // 10),
         )
+
+    def memory(self, data: Dataset) -> MemoryNeed:
+        """Of the features that training would look at, which are learnt for this."""
+        config = self.resolve(data)
+        assert config.hidden is not None, "resolved"
+        space = TowerFitting(self.name, config, data, FitOptions()).space
+        counts = {"user": len(data.users), "item": len(data.items)}
+        features = [(counts[side], one) for side, found in space.features.items() if side in counts for one in found]
+        codes = sum(size for _, one in features for _, size in (*one.categories, *one.lists))
+        coded = sum(
+            rows * (8 * len(one.categories) + 4 * len(one.numbers) + 32 * len(one.lists)) for rows, one in features
+        )
+        return towers_memory(
+            data, config.dim, hidden=config.hidden, batch=config.batch, window=config.window,
+            negatives=config.negatives, codes=codes, fields=coded,
+        )  # fmt: skip
 
     def add_items(self, recommender: Recommender, added: Additions) -> Recommender:
         """A new item is its attributes alone, as one that training never showed."""

@@ -15,6 +15,7 @@ from leanrec.models.collaborative import (
     check_at_least,
     fold_by_least_squares,
 )
+from leanrec.models.forecasts_trained import Batch
 from leanrec.training.pairs import PairTask, UserLoader
 from leanrec.training.pairs.objectives import Constraint
 from leanrec.training.pairs.tables import PlainTable
@@ -71,6 +72,9 @@ class UltraGCN(CollaborativeModel[UltraGCNConfig]):
 
     def batches(self, config: UltraGCNConfig, train: Jagged, num_items: int, seed: int) -> Batches:
         return UserLoader(train, batch=config.batch, negatives=config.negatives, num_items=num_items, seed=seed)
+
+    def batch(self, config: UltraGCNConfig, num_users: int) -> Batch:
+        return Batch(config.batch, config.negatives, shared=True)
 
     def served(self, config: UltraGCNConfig, task: PairTask[Any], train: Jagged) -> Served:
         users_UD, items_ND = task.vectors()
