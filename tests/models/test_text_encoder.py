@@ -92,6 +92,18 @@ def test_ids_of_items_without_events_do_not_count():
             assert np.ptp(table_ND[rows], axis=0).max() < 1e-6 if rows else True
 
 
+def test_with_texts_nothing_is_learned_against_items_without_events():
+    data = shop()
+    for settings, wanted in (
+        ({}, ("uniform", {})),
+        ({"text": "gate"}, ("popularity", {"exponent": 0.0})),
+        ({"text": "gate", "negative_options": {"exponent": 0.5}}, ("popularity", {"exponent": 0.5})),
+        ({"text": "gate", "negatives_from": "uniform"}, ("uniform", {})),
+    ):
+        config = MODELS["esasrec"](dim=16, **settings).resolve(data)
+        assert (config.negatives_from, config.negative_options) == wanted
+
+
 def test_without_titles_it_says_what_is_missing():
     data = shop()
     bare = type(data)(

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULTS_VERSION", "Fitting"]
 
-DEFAULTS_VERSION = 2
+DEFAULTS_VERSION = 3
 
 
 class Fitting:
@@ -88,7 +88,7 @@ class Fitting:
         self, task: NextItem, schedule: Schedule, progress: Progress, tracker: Tracker, *, refit: bool
     ) -> Trainer:
         config, data = self.config, self.data
-        assert config.max_length is not None and config.horizon is not None
+        assert config.max_length is not None and config.horizon is not None and config.negatives_from is not None
         pretraining = progress.stage.startswith("pretrain")
         contrastive = build(ContrastiveOptions, config.contrastive_options, where="contrastive_options")
         loader = SequenceLoader(

@@ -44,8 +44,9 @@ class SequenceConfig(WorkersConfig, frozen=True, kw_only=True):
     objective: str = "sampled-softmax"
     negatives: int = 512
     """Shared by the predictions of a batch."""
-    negatives_from: str = "uniform"
-    """Where they come from: `uniform`, `popularity`, `in-batch` or `mixed`, see training.negatives."""
+    negatives_from: str | None = None
+    """Where they come from: `uniform`, `popularity`, `in-batch` or `mixed`, see training.negatives. By default
+    `uniform`; with texts `popularity` to the power of 0, so that nothing is learned against an item without events."""
     class_weight: float = 0.0
     """Predictions count by this power of 1 / the number of events of their target, 1 on average."""
     contrastive: float = 0.0
@@ -145,8 +146,12 @@ class SequenceModel(Model[C]):
         if not 0 < config.mask_share < 1:
             raise ConfigError(f"{self.name}: mask_share={config.mask_share} is no share: use a number between 0 and 1")
         device = choose_device(config.device)
+        named = config.negatives_from
+        by_default, options = ("uniform", {}) if config.text == "none" else ("popularity", {"exponent": 0.0})
         filled = msgspec.structs.replace(
             config,
+            negatives_from=named or by_default,
+            negative_options=config.negative_options if named else {**options, **config.negative_options},
             max_length=config.max_length or max(20, min(100, ninth)),
             epochs=epochs,
             patience=config.patience or max(3, epochs // 10),

@@ -5,9 +5,8 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -62,9 +61,6 @@ class TextEncoderConfig(TransformerConfig, frozen=True, kw_only=True):
     """Activations of the language model are computed again in the backward pass instead of kept."""
     table: str = "none"
     """Items have no rows of their own."""
-    negatives_from: str = "popularity"
-    negative_options: dict[str, Any] = msgspec.field(default_factory=lambda: {"exponent": 0.0})
-    """Items without events are not drawn: nothing is known against them."""
 
     space: ClassVar[Mapping[str, Dimension]] = {
         **TransformerConfig.space,

@@ -53,7 +53,7 @@ class Tuning:
             raise InputError(f"{work.data.name} has other items than {source.name}: tune it on what it was trained on")
         torch.manual_seed(work.seed)
         sequential, config, self.net = network_of(model, work.data)
-        assert config.max_length is not None and config.horizon is not None
+        assert config.max_length is not None and config.horizon is not None and config.negatives_from is not None
         prepare(self.net)
         items_ND, data = source.index.items_ND, work.data
         objective = make_objective(config.objective, config.objective_options, len(items_ND), config.negatives)
