@@ -451,6 +451,10 @@ _CONFIGS: dict[str, tuple[str, Attack, str]] = {
     "weights for other sources": (
         "merge-rrf", source(lambda s: s["config"]["merge"]["config"].update(weights=[1])), "1 weights for 2 sources",
     ),
+    "batches of a billion": (FIRST, config(answering={"max_batch": 10**9}), "max_batch lies from"),
+    "a way to answer that is no setting": (FIRST, config(answering={"hook": "os.system"}), "unknown key"),
+    "text for a number of threads": (FIRST, config(answering={"threads": "1"}), "read as"),
+    "no settings at all": (FIRST, config(answering=[1]), "do not fit together"),
     "sources within sources": (FIRST, config(fallback=nested(200)), "is broken"),
     "text for a number": (
         "re-ranker-caps", source(lambda s: s["config"]["rerank"][0]["config"].update(at_most="2")), "read as",

@@ -397,6 +397,7 @@ BUILDERS: dict[str, dict[str, Builder]] = {
         "share-items": _stepped("share-items", clusters=8),
         "index": _stepped("index", kind="ivf-int4"),
         "engine": _stepped("engine", way="fixed"),
+        "serving": _stepped("serving", max_batch=16, threads=1, pinned=True, kept_answers=20),
         "int8-dense": _stepped("int8-dense"),
         "distil": _stepped(
             "distil", model="gru4rec", settings={"dim": 8, "epochs": 1, "max_length": 8, "negatives": 8}

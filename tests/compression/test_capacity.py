@@ -8,9 +8,19 @@ import numpy as np
 import pytest
 
 from leanrec.cli.main import run
+from leanrec.compression.capacity.measure import PAUSES
 from leanrec.compression.capacity.model import Point, ServiceModel, fit, held_out_error, scaling, speedup
-from leanrec.compression.capacity.plan import Capacity, Served, measure_capacity
-from leanrec.compression.capacity.queueing import erlang_c, mean_wait, response_percentile, servers_needed
+from leanrec.compression.capacity.plan import Capacity, measure_capacity
+from leanrec.compression.capacity.queueing import (
+    Queue,
+    Services,
+    erlang_c,
+    fitted,
+    mean_wait,
+    quantiles,
+    response_percentile,
+    servers_needed,
+)
 from leanrec.core.errors import ConfigError, InputError
 from leanrec.data.dataset import Dataset
 from leanrec.jobs.bench import BenchJob
@@ -40,8 +50,51 @@ def test_waiting_against_simulation(servers: int, load: float, kind: str) -> Non
     rate = load * servers
     wait, p99 = simulate(rate, services, servers)
     assert mean_wait(rate, 1.0, servers, cs2=cs2) == pytest.approx(wait, rel=0.2)
-    slow = float(np.quantile(services, 0.99))
-    assert response_percentile(rate, 1.0, servers, slow=slow, cs2=cs2) == pytest.approx(p99, rel=0.25)
+    spread = Services(warm=quantiles(services.tolist()))
+    assert spread.cs2 == pytest.approx(cs2, rel=0.15)
+    assert response_percentile(rate, spread, servers) == pytest.approx(p99, rel=0.15)
+
+
+def test_a_server_that_paused_is_slower() -> None:
+    """Against a queue in which a service takes twice as long after a pause of more than two services."""
+    rng = np.random.default_rng(2)
+    services = rng.uniform(0.9, 1.1, 60_000)
+    after = [(pause, quantiles((services * (1 + (pause > 2))).tolist())) for pause in (0.5, 1.5, 2.5, 3.5, 6)]
+    spread = Services(warm=quantiles(services.tolist()), after=after)
+    for rate in (0.1, 0.3, 0.5):
+        arrivals = np.cumsum(rng.exponential(1 / rate, len(services)))
+        free, seconds = 0.0, np.empty(len(services))
+        for place, (arrival, service) in enumerate(zip(arrivals, services, strict=True)):
+            took = service * (2 if arrival - free > 2 else 1)
+            free = max(arrival, free) + took
+            seconds[place] = free - arrival
+        measured = float(np.quantile(seconds, 0.99))
+        assert response_percentile(rate, spread, 1) == pytest.approx(measured, rel=0.2)
+        assert response_percentile(rate, Services(warm=spread.warm), 1) < 0.9 * measured
+
+
+def test_slow_moments_make_longer_queues() -> None:
+    """Services that are alike for a while, where independent ones of the same spread would be foreseen too short."""
+    rng = np.random.default_rng(3)
+    services = np.repeat(rng.exponential(1.0, 12_000), 5)
+    measured = {rate: simulate(rate, services, 1)[1] for rate in (0.2, 0.4, 0.6, 0.8)}
+    spread = Services(warm=quantiles(services.tolist()))
+    for rate in (0.4, 0.6):
+        others = [Queue(rate=other, p99=p99) for other, p99 in measured.items() if other != rate]
+        assert response_percentile(rate, fitted(spread, others), 1) == pytest.approx(measured[rate], rel=0.25)
+        assert response_percentile(rate, spread, 1) < 0.75 * measured[rate]
+    alone = Services(warm=quantiles(rng.uniform(0.9, 1.1, 9000).tolist()))
+    queues = [Queue(rate=rate, p99=response_percentile(rate, alone, 1)) for rate in (0.3, 0.7)]
+    overrun = Queue(rate=0.9, p99=1e3, service=1.2)
+    assert fitted(alone, [*queues, overrun]).dispersion == alone.cs2
+    assert overrun.foreseen(alone) == float("inf")
+
+
+def test_a_queue_is_foreseen_at_the_speed_it_had() -> None:
+    alone = Services(warm=[0.9, 1.0, 1.1])
+    assert Queue(rate=0.25, p99=1.0, service=2.0).foreseen(alone) == pytest.approx(
+        2 * response_percentile(0.5, alone, 1)
+    )
 
 
 def test_erlang() -> None:
@@ -49,17 +102,23 @@ def test_erlang() -> None:
     assert erlang_c(2, 1.0) == pytest.approx(1 / 3)
     assert erlang_c(3, 5.0) == 1.0
     assert mean_wait(2.0, 1.0, 2) == float("inf")
-    assert response_percentile(2.0, 1.0, 2) == float("inf")
-    assert response_percentile(0.001, 1.0, 2) == 1.0
+    assert response_percentile(2.0, STEADY, 2) == float("inf")
+    assert response_percentile(0.001, STEADY, 2) == pytest.approx(1.0)
+
+
+STEADY = Services(warm=[1.0])
 
 
 def test_servers_needed() -> None:
-    needed = servers_needed(1000, 0.002, 0.010, cs2=0.1)
-    assert response_percentile(1000, 0.002, needed, cs2=0.1) <= 0.010
-    assert needed == 3 or response_percentile(1000, 0.002, needed - 1, cs2=0.1) > 0.010
-    assert servers_needed(1000, 0.002, 0.003, cs2=0.1) >= needed
+    two = Services(warm=[0.002], dispersion=0.1)
+    needed = servers_needed(1000, two, 0.010)
+    assert response_percentile(1000, two, needed) <= 0.010
+    assert needed == 3 or response_percentile(1000, two, needed - 1) > 0.010
+    assert servers_needed(1000, two, 0.003) >= needed
     with pytest.raises(InputError, match="one answer alone takes 20 ms, more than 10 ms"):
-        servers_needed(1, 0.020, 0.010)
+        servers_needed(1, Services(warm=[0.020]), 0.010)
+    with pytest.raises(InputError, match="after a pause 99% of the answers take up to 30 ms"):
+        servers_needed(1, Services(warm=[0.005], after=[(0.01, [0.030])]), 0.010)
 
 
 TRUE = ServiceModel(call=50e-6, answer=5e-6, token=0.5e-6, row=1e-9, answer_row=2e-10, serial=0.05, crosstalk=0.01)
@@ -101,7 +160,7 @@ def test_scaling() -> None:
 
 
 def capacity() -> Capacity:
-    served = Served(mean=0.001, cs2=0.2, p99=0.002, rate=1000)
+    served = Services(warm=[0.0005, 0.001, 0.0015], dispersion=0.2, after=[(0.01, [0.002])])
     return Capacity(
         model=TRUE, rows=10_000, tokens=20, served=served, together={1: 1000, 2: 1900}, queues={0.5: (1.0, 1.1)},
         points=points(0.0), cores=2, load=0.0,
@@ -120,13 +179,15 @@ def test_cores_for_a_rate() -> None:
     assert "error on held-out points" in str(found)
     with pytest.raises(InputError, match="more cores do not help"):
         found.need(10, 1)
+    assert found.need(10, 3).expected_p99_ms == pytest.approx(2, rel=0.1)  # of servers that mostly pause
 
 
 def test_a_bundle_is_measured(data: Dataset, tmp_path: Path) -> None:  # noqa: F811
     model(data).save(tmp_path / "b")
     found = measure_capacity(tmp_path / "b", histories(data), rows=len(data.items), seconds=0.05, cores=1)
     assert found.model.seconds(64, 64 * 20, len(data.items)) > found.model.seconds(1, 20, len(data.items)) > 0
-    assert found.together == {1: found.served.rate}
+    assert found.together == {1: 1 / found.served.mean}
+    assert [pause for pause, _ in found.served.after] == sorted(PAUSES)
     assert all(measured > 0 and foreseen > 0 for measured, foreseen in found.queues.values())
 
 

@@ -91,7 +91,7 @@ def steady(trained: Recommender, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         noise = float(np.abs(index.items_ND - trained.source.index.items_ND).mean())  # type: ignore[attr-defined]
         return 1e-3 * (0.8 / (1 + noise) if noise else 1.0) * (1.2 if index.name != "exact" else 1.0)
 
-    def fake(bundle: Path, histories: Any, k: int, *, seconds: float, concurrency: int) -> Measurement:
+    def fake(bundle: Path, histories: Any, k: int, *, seconds: float, concurrency: int, again: float) -> Measurement:
         model = Recommender.load(bundle)
         asked.append(model.id)
         took = quick(model)

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from leanrec.core.errors import StorageError
+from leanrec.core.errors import ConfigError, StorageError
 from leanrec.core.nouns import Ranking, Request
 from leanrec.events.base import Event
 from leanrec.events.sqlite import SqliteStore
+from leanrec.runtime.answering import Answering
 from leanrec.runtime.recommender import Recommender
 from leanrec.serving.config import ServingConfig
 from leanrec.serving.routes import ROUTES, Role, Route
@@ -295,6 +296,34 @@ def test_what_gathers_is_answered_together_and_what_is_too_much_is_refused(store
         assert local.ask("POST", "/v1/recommend", {"history": ["i1"]}).status == 200
         assert local.service.batcher.pending == 0
     assert gated.sizes[:4] == [1, 8, 8, 3]
+
+
+def test_as_the_bundle_recommends_unless_told_otherwise(store: SqliteStore) -> None:
+    question = {"history": ["i1", "i2"], "k": 3}
+    for config, kept in (({}, 7), ({"kept_answers": 0}, 0)):
+        recommender = ring()
+        recommender.answering = Answering(max_batch=4, kept_answers=7, pinned=True)
+        with application(store, recommender, **config) as local:
+            first, second = (local.ask("POST", "/v1/recommend", question).json["items"] for _ in range(2))
+            text = local.ask("GET", "/metrics").content.decode()
+        assert first == second
+        assert (recommender.kept is not None and recommender.kept.found == 1) is (kept > 0)
+        assert ("leanrec_kept_answers_found 1" in text) is (kept > 0)
+    told = ServingConfig(threads=1, max_batch=9).answering(Answering(max_batch=4, pinned=True))
+    assert told == Answering(threads=1, max_batch=9, pinned=True)
+    assert ServingConfig().answering(None) == Answering()
+    with pytest.raises(ConfigError, match="serving: max_batch lies from 1"):
+        ServingConfig(max_batch=0).answering(None)
+
+
+def test_new_events_are_seen_although_answers_are_kept(store: SqliteStore) -> None:
+    with application(store, kept_answers=100) as local:
+        for item, after in (("i5", "i6"), ("i20", "i21")):
+            sent = {"event_id": item, "user_id": "u", "item_id": item, "timestamp": 1.0}
+            assert local.ask("POST", "/v1/events", {"events": [sent]}).status == 200
+            for _ in range(2):
+                answer = local.ask("POST", "/v1/recommend", {"user_id": "u", "k": 3}).json
+                assert after in [one["item_id"] for one in answer["items"]]
 
 
 def test_a_question_that_waited_too_long_is_refused(store: SqliteStore) -> None:

@@ -33,6 +33,7 @@ def compress(
     trials: int = 40,
     time: Seconds = 600.0,
     concurrency: int = 1,
+    again: float = 0.0,
     price: Path | None = None,
     sampler: str = "tpe",
     steps: Texts = (),
@@ -60,6 +61,7 @@ def compress(
         trials: How many plans are looked at.
         time: Stop the search in time to end after about this much, in seconds without a unit.
         concurrency: How many ask at once when plans are measured.
+        again: Share of the questions that were asked shortly before, word for word, when plans are measured.
         price: A TOML file with core_hour, gib_hour and currency; without it .04 and .005 USD.
         sampler: tpe, nsga2, cma-es, particle-swarm or random.
         steps: Which steps may be tried; all without it.
@@ -83,9 +85,10 @@ def compress(
         from leanrec.core.errors import InputError
 
         raise InputError("--plan says what to do, a budget what has to hold: give one of them")
-    options: dict[str, Any] = {"trials": trials, "time_limit": time, "concurrency": concurrency, "sampler": sampler,
-                               "price": None if price is None else str(price), "steps": steps, "seed": seed,
-                               "resume": resume}  # fmt: skip
+    options: dict[str, Any] = {
+        "trials": trials, "time_limit": time, "concurrency": concurrency, "again": again, "sampler": sampler,
+        "price": None if price is None else str(price), "steps": steps, "seed": seed, "resume": resume,
+    }  # fmt: skip
     return _search(bundle, data, out, {**asked, "metric": metric}, options, json)
 
 

@@ -34,6 +34,9 @@ STEPS: Registry[Step[Any]] = Registry(
             "leanrec.compression.quantise_aware:QuantiseAware", "fine-tuned for the rounding to come", "train"
         ),
         "engine": Entry("leanrec.compression.engine:RunBy", "the encoder run in the way that measured fastest here"),
+        "serving": Entry(
+            "leanrec.compression.serving:AnswerAs", "how a process answers: batches, threads, cores, answers kept"
+        ),
         "int8-dense": Entry("leanrec.compression.int8:Int8Dense", "int8 dense layers of the encoder, where that pays"),
     },
 )

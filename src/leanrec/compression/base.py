@@ -33,7 +33,8 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 
 student: another, smaller model learns from this one. prune: heads, channels, layers, weights or rows go. factorise: low
 rank. dense: how dense layers are kept and multiplied. items: how item vectors are kept. index: how they are scanned.
-engine: what carries the network out, with how many threads. serving: batches and caches around it.
+engine: what carries the network out, with how many threads. serving: how a process answers with all that: batches,
+threads of scans, cores, answers that are kept.
 """
 
 
@@ -150,4 +151,5 @@ def with_source(model: Recommender, source: Source) -> Recommender:
         histories=model.histories,
         card=model.card,
         lineage=model.lineage,
+        answering=model.answering,
     )

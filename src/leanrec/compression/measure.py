@@ -1,8 +1,9 @@
 """How fast and how large a bundle is, in a process of its own: nothing is left over from training or a bigger model.
 
-`python -m leanrec.compression.measure BUNDLE HISTORIES K SECONDS STARTED CONCURRENCY` prints one JSON line; `measure`
-runs that. With a concurrency of one, answers follow each other. With more, so many threads ask at once and each waits
-for its answer, while one thread answers whatever has gathered, as a server does.
+`python -m leanrec.compression.measure BUNDLE HISTORIES K SECONDS STARTED CONCURRENCY AGAIN` prints one JSON line;
+`measure` runs that. With a concurrency of one, answers follow each other. With more, so many threads ask at once and
+each waits for its answer, while one thread answers whatever has gathered, as a server does. That thread answers as the
+bundle recommends (`runtime.answering`).
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from leanrec.core.errors import MachineError
 from leanrec.core.jagged import Jagged
 from leanrec.core.tensors import map_tensors, serialize
 from leanrec.kernels.blas import limit_blas
+from leanrec.runtime.answering import Answering
 from leanrec.runtime.bundle import resolve_bundle
 from leanrec.runtime.recommender import Recommender
 
@@ -35,6 +39,8 @@ _SINGLES = 4000
 _WINDOWS, _WINDOW = 5, 300
 _BATCH = 64
 _WARM = 20
+_LATELY = 1000
+"""Of so many different questions, the newest, one comes again."""
 _LIMIT_SECONDS = 600
 _PATIENCE = 0.05
 
@@ -74,18 +80,25 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure(
-    bundle: str | Path, histories: Jagged, k: int = 10, *, seconds: float = 2.0, concurrency: int = 1
+    bundle: str | Path,
+    histories: Jagged,
+    k: int = 10,
+    *,
+    seconds: float = 2.0,
+    concurrency: int = 1,
+    again: float = 0.0,
 ) -> Measurement:
     """Measure a bundle on disk with non-empty histories in its rows; MachineError when the process fails.
 
-    seconds: for answers at this concurrency, and as many again for batches.
+    seconds: for answers at this concurrency, and as many more for batches. again: share of the questions that were
+    asked shortly before.
     """
     assert len(histories), "something to ask"
     assert concurrency >= 1, "somebody asks"
     with tempfile.TemporaryDirectory() as folder:
         asked = Path(folder) / "histories.safetensors"
         asked.write_bytes(serialize({"items": histories.values.astype(np.int32), "offsets": histories.offsets}))
-        numbers = [str(k), str(seconds), str(time.time()), str(concurrency)]
+        numbers = [str(k), str(seconds), str(time.time()), str(concurrency), str(again)]
         command = [sys.executable, "-m", "leanrec.compression.measure", str(bundle), str(asked), *numbers]
         done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_SECONDS, check=False)
     if done.returncode != 0:
@@ -94,7 +107,9 @@ def measure(
     return msgspec.json.decode(done.stdout.splitlines()[-1], type=Measurement)
 
 
-def _measure_here(bundle: str, asked: str, k: int, seconds: float, started: float, concurrency: int) -> Measurement:
+def _measure_here(
+    bundle: str, asked: str, k: int, seconds: float, started: float, concurrency: int, again: float
+) -> Measurement:
     limit_blas(1)  # as a server does
     load = os.getloadavg()[0]
     model = Recommender.load(bundle)
@@ -102,9 +117,11 @@ def _measure_here(bundle: str, asked: str, k: int, seconds: float, started: floa
     histories = Jagged(tensors["items"], tensors["offsets"])
     model.rank(histories.slice(0, 1), k)
     first = time.time() - started
-    times = time_answers(model, histories, k, seconds, concurrency)
+    times = time_answers(model, histories, k, seconds, concurrency, again)
+    kept, model.kept = model.kept, None
     rate = _time_batches(model, histories, k, seconds)
     memory = _memory()
+    del kept  # part of that memory
     return Measurement(
         latency_p50_ms=1e3 * float(np.quantile(times.latencies, 0.5)),
         latency_p99_ms=1e3 * robust_p99(times.latencies),
@@ -133,31 +150,74 @@ def robust_p99(latencies: Sequence[float]) -> float:
     return float(np.median([np.quantile(part, 0.99) for part in np.array_split(np.asarray(latencies), windows)]))
 
 
-def time_answers(model: Recommender, histories: Jagged, k: int, seconds: float, concurrency: int = 1) -> Times:
-    """How long answers take when so many askers each wait for theirs, after a few that do not count."""
+def time_answers(
+    model: Recommender, histories: Jagged, k: int, seconds: float, concurrency: int = 1, again: float = 0.0
+) -> Times:
+    """How long answers take when so many askers each wait for theirs, after a few that do not count.
+
+    A thread of its own answers as the model recommends; what it keeps of answers stays in `model.kept`.
+    """
+    with ThreadPoolExecutor(1, "engine") as engine:
+        return engine.submit(_time_answers, model, histories, k, seconds, concurrency, again).result()
+
+
+def _time_answers(
+    model: Recommender, histories: Jagged, k: int, seconds: float, concurrency: int, again: float
+) -> Times:
+    answering = model.answering or Answering()
+    model.settle(answering)
     for query in range(min(_WARM, len(histories))):
         model.rank(histories.slice(query, query + 1), k)
+    asked = _Asked(model, histories, again, _SINGLES * concurrency)
     begun, cpu = time.perf_counter(), time.process_time()
     if concurrency == 1:
-        latencies = _time_singles(model, histories, k, seconds)
+        latencies = _time_singles(asked, k, seconds)
     else:
-        latencies = _time_together(model, histories, k, seconds, concurrency)
+        latencies = _time_together(asked, k, seconds, concurrency, answering.max_batch)
     wall, cpu = time.perf_counter() - begun, time.process_time() - cpu
     return Times(latencies=latencies, wall=wall, cpu=cpu)
 
 
-def _time_together(model: Recommender, histories: Jagged, k: int, limit: float, askers: int) -> list[float]:
-    """Seconds of each answer; this thread answers, in batches of at most 64 of what waits."""
+class _Asked:
+    """Questions one after the other: histories in turn, and a share of `again` of them from the newest.
+
+    Answers that are kept are forgotten when the histories come round, for in truth those are other users.
+    """
+
+    def __init__(self, model: Recommender, histories: Jagged, again: float, count: int) -> None:
+        self.model, self.histories = model, histories
+        rng = np.random.default_rng(0)
+        repeated = rng.random(count) < again
+        different = np.maximum(np.cumsum(~repeated) - 1, 0)
+        back = rng.integers(0, np.minimum(different, _LATELY - 1) + 1)
+        self.numbers: npt.NDArray[np.int64] = np.where(repeated, different - back, different)
+        self._round = 0
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def answer(self, places: Sequence[int], k: int) -> None:
+        """Answer these of the questions together."""
+        numbers = self.numbers[places]
+        latest = int(numbers.max()) // len(self.histories)
+        if latest > self._round and self.model.kept is not None:
+            self.model.kept.forget()
+        self._round = max(latest, self._round)
+        self.model.rank(self.histories.take(numbers % len(self.histories)), k)
+
+
+def _time_together(asked: _Asked, k: int, limit: float, askers: int, most: int) -> list[float]:
+    """Seconds of each answer; this thread answers, so many at most of those that wait at once."""
     waiting: queue.SimpleQueue[tuple[int, float, threading.Event]] = queue.SimpleQueue()
     end = time.perf_counter() + limit
 
     def ask(first: int) -> None:
         answered = threading.Event()
-        for query in range(first, _SINGLES * askers, askers):
+        for place in range(first, len(asked), askers):
             if time.perf_counter() >= end:
                 return
             answered.clear()
-            waiting.put((query % len(histories), time.perf_counter(), answered))
+            waiting.put((place, time.perf_counter(), answered))
             answered.wait()
 
     threads = [threading.Thread(target=ask, args=(first,), daemon=True) for first in range(askers)]
@@ -169,9 +229,9 @@ def _time_together(model: Recommender, histories: Jagged, k: int, limit: float, 
             taken = [waiting.get(timeout=_PATIENCE)]
         except queue.Empty:
             continue
-        while len(taken) < _BATCH and not waiting.empty():
+        while len(taken) < most and not waiting.empty():
             taken.append(waiting.get())
-        model.rank(histories.take(np.array([query for query, _, _ in taken])), k)
+        asked.answer([place for place, _, _ in taken], k)
         now = time.perf_counter()
         for _, begun, answered in taken:
             seconds.append(now - begun)
@@ -179,13 +239,12 @@ def _time_together(model: Recommender, histories: Jagged, k: int, limit: float, 
     return seconds
 
 
-def _time_singles(model: Recommender, histories: Jagged, k: int, limit: float) -> list[float]:
+def _time_singles(asked: _Asked, k: int, limit: float) -> list[float]:
     """Seconds of each of many single answers."""
     seconds: list[float] = []
     end = time.perf_counter() + limit
-    while len(seconds) < _SINGLES and (now := time.perf_counter()) < end:
-        query = len(seconds) % len(histories)
-        model.rank(histories.slice(query, query + 1), k)
+    while len(seconds) < len(asked) and (now := time.perf_counter()) < end:
+        asked.answer([len(seconds)], k)
         seconds.append(time.perf_counter() - now)
     return seconds
 
@@ -213,7 +272,7 @@ def _memory() -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    found = _measure_here(
-        sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), float(sys.argv[5]), int(sys.argv[6])
-    )
+    _bundle, _asked, *_numbers = sys.argv[1:]
+    _k, _seconds, _started, _concurrency, _again = map(float, _numbers)
+    found = _measure_here(_bundle, _asked, int(_k), _seconds, _started, int(_concurrency), _again)
     sys.stdout.write(msgspec.json.encode(found).decode() + "\n")

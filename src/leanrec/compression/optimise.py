@@ -52,6 +52,8 @@ class SearchOptions(Config, frozen=True, kw_only=True):
     trials: int = 40
     seconds: float | None = None
     concurrency: int = 1
+    again: float = 0.0
+    """Share of the questions that were asked shortly before, word for word: what answers that are kept can buy."""
     sampler: str = "tpe"
     seed: int = 0
     survivors: int = 6
@@ -65,6 +67,8 @@ class SearchOptions(Config, frozen=True, kw_only=True):
         for name in ("trials", "concurrency", "survivors"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.again < 1:
+            raise ConfigError(f"again is a share of the questions, from 0 to less than 1, not {self.again:g}")
         assert SAMPLERS[self.sampler], "known"
 
 
@@ -92,13 +96,13 @@ def optimise(
         folder = Path(side) if side is not None else Path(f"{out}.search") if out is not None else Path(scratch) / "s"
         _open_folder(folder, resume)
         histories = asked_histories(before, data, users="tune")
-        journal = Journal(folder / "journal.jsonl", _circumstances(before, data, options.seed))
+        journal = Journal(folder / "journal.jsonl", _circumstances(before, data, options))
         try:
             bench = Workbench(
                 model=before, place=place, data=data, metric=budget.metric, journal=journal,
                 work=Work(histories=histories, data=data, seed=options.seed, seconds=_learning(options)),
-                folder=folder / "bundles", concurrency=options.concurrency, seconds=options.measure_seconds,
-                alpha=options.alpha,
+                folder=folder / "bundles", concurrency=options.concurrency, again=options.again,
+                seconds=options.measure_seconds, alpha=options.alpha,
             )  # fmt: skip
             found = _Search(bench, budget, price, options).run()
             if found.chosen is not None:
@@ -119,10 +123,13 @@ def _learning(options: SearchOptions) -> float:
     return _LEARN if options.seconds is None else options.seconds / 20
 
 
-def _circumstances(model: Recommender, data: Dataset, seed: int) -> dict[str, Any]:
+def _circumstances(model: Recommender, data: Dataset, options: SearchOptions) -> dict[str, Any]:
     """What every answer in the journal depends on."""
     processor = sorted(cpu_flags() & {"avx2", "avx512f", "avx512_vnni", "amx_int8"})
-    return {"bundle": model.id, "data": data.fingerprint, "seed": seed, "processor": processor}
+    return {
+        "bundle": model.id, "data": data.fingerprint, "seed": options.seed, "processor": processor,
+        "concurrency": options.concurrency, "again": options.again,
+    }  # fmt: skip
 
 
 def _open_folder(folder: Path, resume: bool) -> None:
@@ -263,6 +270,7 @@ def _finished(bench: Workbench, found: Optimised, options: SearchOptions, out: s
         "max_quality_loss": found.budget.max_quality_loss, "kept_by": look.kept, "alpha": options.alpha,
         "look": len(found.looks), "budget": msgspec.to_builtins(found.budget),
         "figures": msgspec.to_builtins(found.chosen.figures), "concurrency": options.concurrency,
+        "again": options.again,
     }  # fmt: skip
     lean.certificate = {**quality.to_manifest(before.id, bench.data), "promise": promise}
     found.quality = quality

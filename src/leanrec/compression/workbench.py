@@ -61,7 +61,8 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """What is cheap to know of a plan. kept: its steps that were applied. size, touched: bytes of the bundle, and those
     that answers read. agreement: share of the original's answers that it also gives. p50_ms, core_ms: of an answer, in
-    this process, by the clock and by the processor. seconds: that applying it took. error: why it could not be.
+    this process under the workbench's load, by the clock and by the processor. seconds: that applying it took. error:
+    why it could not be.
     """
 
     kept: tuple[str | dict[str, Any], ...] = ()
@@ -79,7 +80,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(kw_only=True)
 class Workbench:
-    """place: the original bundle; folder: where bundles of plans are kept meanwhile. seconds: of a measurement."""
+    """place: the original bundle; folder: where bundles of plans are kept meanwhile. concurrency, again: the
+    load under which all is measured. seconds: of a measurement."""
 
     model: Recommender
     place: Path
@@ -89,6 +91,7 @@ class Workbench:
     journal: Journal
     folder: Path
     concurrency: int = 1
+    again: float = 0.0
     seconds: float = 2.0
     alpha: float = 0.05
     _applied: OrderedDict[str, tuple[Recommender, list[StepRecord]]] = field(default_factory=OrderedDict)
@@ -111,7 +114,7 @@ class Workbench:
 
     def measured(self, plan: Plan) -> Measurement:
         """In a process of its own, at the workbench's concurrency; once for each bundle."""
-        question = {"measured": self.probe(plan).id, "concurrency": self.concurrency, "k": self.k}
+        question = {"measured": self.probe(plan).id, "k": self.k}
         return self.journal.ask(question, Measurement, lambda: self._measured(plan))
 
     def judged(self, plan: Plan, alpha: float) -> Quality:
@@ -183,7 +186,8 @@ class Workbench:
         if self._lists_BK is None:
             self._lists_BK = self.model.rank(asked, self.k)[0].items_BK
         lists_BK = lean.rank(asked, self.k)[0].items_BK
-        times = time_answers(lean, asked, self.k, self.seconds / 8)
+        times = time_answers(lean, asked, self.k, self.seconds / 8, self.concurrency, self.again)
+        lean.kept = None
         applied = [record for record in records if record.applied]
         return Probe(
             kept=tuple(step.entry() for step, record in zip(steps, records, strict=True) if record.applied),
@@ -222,8 +226,9 @@ class Workbench:
 
     def _measured(self, plan: Plan) -> Measurement:
         return measure(
-            self.bundle(plan), self.work.histories, self.k, seconds=self.seconds, concurrency=self.concurrency
-        )
+            self.bundle(plan), self.work.histories, self.k, seconds=self.seconds, concurrency=self.concurrency,
+            again=self.again,
+        )  # fmt: skip
 
 
 def _agreement(one_BK: npt.NDArray[np.int32], other_BK: npt.NDArray[np.int32]) -> float:

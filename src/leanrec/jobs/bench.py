@@ -113,7 +113,7 @@ def bench_capacity(job: BenchJob) -> CapacityFound:
     )  # fmt: skip
     if job.rate is None:
         return CapacityFound(capacity=capacity, needs=capacity.table(job.p99_ms))
-    limit = job.p99_ms or 1e3 * 5 * capacity.served.p99
+    limit = job.p99_ms or 1e3 * 5 * capacity.served.percentile()
     need = capacity.need(job.rate, limit, rows=job.items, tokens=job.history)
     return CapacityFound(capacity=capacity, needs=[need])
 

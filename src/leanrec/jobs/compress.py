@@ -36,6 +36,8 @@ class SearchJob(Config, frozen=True, kw_only=True):
     trials: int = 40
     time_limit: float | None = None
     concurrency: int = 1
+    again: float = 0.0
+    """Share of the questions that were asked shortly before."""
     price: str | None = None
     sampler: str = "tpe"
     steps: tuple[str, ...] = ()
@@ -60,6 +62,7 @@ def search_bundle(job: SearchJob) -> Optimised:
         trials=job.trials,
         seconds=job.time_limit,
         concurrency=job.concurrency,
+        again=job.again,
         sampler=job.sampler,
         steps=job.steps or None,
         seed=job.seed,

@@ -76,6 +76,7 @@ def with_items(recommender: Recommender, source: Source, added: Additions) -> Re
         card=recommender.card,
         lineage={**recommender.lineage, "items_added_to": recommender.id},
         newcomers=recommender.newcomers,
+        answering=recommender.answering,
     )
 
 

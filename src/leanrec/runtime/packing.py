@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leanrec.core.config import build, to_dict
 from leanrec.core.errors import BundleError, InputError, LeanrecError
 from leanrec.core.files import current_folder
 from leanrec.core.ids import Vocabulary
 from leanrec.core.jagged import Jagged
 from leanrec.events.base import HistoryStore
+from leanrec.runtime.answering import Answering
 from leanrec.runtime.base import Parts, Source
 from leanrec.runtime.bundle import Bundle, Content
 from leanrec.runtime.newcomers import Newcomers
@@ -47,6 +49,8 @@ def pack(recommender: Recommender) -> tuple[dict[str, Content], dict[str, Any]]:
     if recommender.newcomers is not None:
         config["newcomers"] = dict(recommender.newcomers.config)
         files["newcomers.safetensors"] = dict(recommender.newcomers.tensors)
+    if recommender.answering is not None:
+        config["answering"] = to_dict(recommender.answering)
     if recommender.attributes is not None:
         files["items.parquet"] = recommender.attributes.parquet()
     return files, config
@@ -56,12 +60,15 @@ def unpack(bundle: Bundle) -> dict[str, Any]:
     """The arguments of the Recommender in a verified bundle; a BundleError when its parts do not fit together."""
     manifest, config = bundle.manifest, bundle.manifest.recommender
     try:
-        if set(config) - {"newcomers"} != {"repeats", *_ROLES} or not isinstance(config["repeats"], bool):
+        if set(config) - {"newcomers", "answering"} != {"repeats", *_ROLES} or not isinstance(config["repeats"], bool):
             raise ValueError("its configuration is not one of a recommender")
         _refuse_strays(bundle.tensors, config)
         items = vocabulary(bundle.tensors["ids"])
         users = vocabulary(bundle.tensors["users"]) if "users" in bundle.tensors else None
         newcomers = Newcomers(dict(config["newcomers"]), bundle.tensors["newcomers"]) if "newcomers" in config else None
+        answering = build(Answering, config["answering"], where="answering") if "answering" in config else None
+        if answering is not None:
+            _refuse_unread(to_dict(answering), config["answering"], "answering")
         sources = {role: _load_source(role, config[role], bundle) for role in _ROLES}
         if sources["source"] is None:
             raise ValueError("it has no source")
@@ -84,6 +91,7 @@ def unpack(bundle: Bundle) -> dict[str, Any]:
         "repeats": config["repeats"],
         "attributes": _attributes(bundle, len(items)),
         "newcomers": newcomers,
+        "answering": answering,
         **sources,
         **facts,
     }

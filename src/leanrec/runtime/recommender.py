@@ -15,6 +15,7 @@ from leanrec.core.ids import Id, Vocabulary
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits, Queries, Ranking, Request
 from leanrec.events.base import HistoryStore
+from leanrec.runtime.answering import Answering, KeptAnswers
 from leanrec.runtime.base import Source
 from leanrec.runtime.bundle import Bundle, bundle_id, history_folder, open_bundle, resolve_bundle, write_bundle
 from leanrec.runtime.explain import responsible
@@ -46,6 +47,7 @@ class Recommender:
     users: those whose rows the source knows, when it keeps something for each (`Source.personal`).
     newcomers: what makes vectors of items that are added later, see `Model.add_items`; None where nothing can.
     card, lineage: plain values for people: what it is, how it was made. certificate: what compression cost, if any.
+    answering: how a process should answer with it; None where nobody found out, which is what `Answering()` says.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Recommender:
         lineage: Mapping[str, Any] | None = None,
         certificate: Mapping[str, Any] | None = None,
         newcomers: Newcomers | None = None,
+        answering: Answering | None = None,
     ) -> None:
         for one in (source, fallback):
             assert one is None or one.num_items == len(items), "every source covers the vocabulary"
@@ -73,6 +76,14 @@ class Recommender:
         self.learned: Any = None
         """What `Model.partial_fit` goes on from where the source does not hold it; never part of the bundle."""
         self.card, self.lineage, self.certificate = dict(card or {}), dict(lineage or {}), certificate
+        self.answering = answering
+        self.kept: KeptAnswers | None = None
+        """Answers kept in this process, where it was told to keep any."""
+
+    def settle(self, answering: Answering) -> None:
+        """Answer so from now on, in the thread that calls this."""
+        answering.settle()
+        self.kept = KeptAnswers(answering.kept_answers) if answering.kept_answers else None
 
     def rank(
         self,
@@ -119,7 +130,7 @@ class Recommender:
         return hits, np.concatenate([degraded_B for _, degraded_B in parts])
 
     def _search(self, queries: Queries) -> tuple[Hits, npt.NDArray[np.bool_]]:
-        hits = self.source.search(queries)
+        hits = self.source.search(queries) if self.kept is None else self.kept.search(self.source, queries)
         degraded_B = queries.histories.lengths == 0
         if self.source.personal and queries.users is not None:
             degraded_B = degraded_B & (queries.users < 0)

@@ -41,6 +41,7 @@ class Batcher:
 
     def __init__(self, recommender: Recommender, state: UserState, config: ServingConfig, metrics: Metrics) -> None:
         self._recommender, self._state, self._config, self._metrics = recommender, state, config, metrics
+        self._answering = config.answering(recommender.answering)
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._loop = asyncio.get_running_loop()
@@ -93,10 +94,11 @@ class Batcher:
     # ---- the engine thread
 
     def _work(self) -> None:
+        self._recommender.settle(self._answering)
         going = True
         while going and (job := self._queue.get()) is not None:
             jobs, units = [job], job.units
-            while units < self._config.max_batch:
+            while units < self._answering.max_batch:
                 try:
                     following = self._queue.get_nowait()
                 except queue.Empty:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from leanrec.core.config import Config
+from leanrec.core.config import Config, build, to_dict
+from leanrec.runtime.answering import Answering
 
 __all__ = ["ServingConfig"]
 
@@ -20,8 +21,15 @@ class ServingConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_connections: int = 1024
     max_queue: int = 1024
     """Questions waiting or being answered; what comes on top is refused with 503 at once."""
-    max_batch: int = 64
-    """Questions answered together by the engine."""
+    max_batch: int | None = None
+    """Questions answered together by the engine. What is not given of this and the next three is as the bundle
+    recommends, or as `Answering` says."""
+    threads: int | None = None
+    """Of a scan of the catalogue; 0: one for each core."""
+    pinned: bool | None = None
+    """Whether the engine thread stays on the last of the process's cores."""
+    kept_answers: int | None = None
+    """Answers kept for whoever asks exactly the same."""
     max_event_requests: int = 1024
     """Requests waiting for their events to become durable; what comes on top is refused with 503 at once."""
     deadline_seconds: float = 2.0
@@ -38,3 +46,9 @@ class ServingConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Kinds of events that are no sign of interest: stored, but not taken as history."""
     cached_users: int = 10_000
     """Users whose history is kept in memory."""
+
+    def answering(self, recommended: Answering | None) -> Answering:
+        """How to answer: what is given here, else what the bundle recommends; a ConfigError where that cannot be."""
+        values = to_dict(recommended or Answering())
+        given = {name: value for name in values if (value := getattr(self, name)) is not None}
+        return build(Answering, values | given, where="serving")

@@ -63,6 +63,7 @@ def serve(
     listener = _bind(host, port)
     with listener, _without_scipy(), _without_collector():
         recommender = Recommender.load(bundle_path)
+        settings.answering(recommender.answering)  # refused before anything else is opened
         with closing(open_store(store or default_store(bundle_path))) as events:
             asyncio.run(_run(recommender, events, listener, settings))
 
@@ -181,6 +182,8 @@ async def _run(recommender: Recommender, events: EventStore, listener: socket.so
             f"serving {recommender.id[:12]} at http://{f'[{host}]' if ':' in host else host}:{port} "
             f"(memory {memory:.0f} MB, ready {since:.2f} s after the process started)"
         )
+        if recommender.answering is not None:
+            say(f"as the bundle recommends, unless --config says otherwise: {recommender.answering}")
         await asyncio.wait({serving, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         service.status = "stopping"
@@ -209,8 +212,16 @@ def _add_gauges(service: Service) -> None:
     metrics.gauge("leanrec_ready", "Whether it can answer", lambda: float(service.status == "ok"))
     metrics.gauge("leanrec_pending_questions", "Questions waiting", lambda: float(service.batcher.pending))
     metrics.gauge("process_resident_memory_bytes", "Proportional set size", lambda: float(_memory_bytes()))
+    if service.config.answering(service.recommender.answering).kept_answers:
+        found = "leanrec_kept_answers_found"
+        metrics.gauge(found, "Questions answered by an answer that was kept", lambda: float(_found(service)))
     started = time.time() - _process_seconds()
     metrics.gauge("process_start_time_seconds", "Unix time of the start", lambda: started)
+
+
+def _found(service: Service) -> int:
+    kept = service.recommender.kept
+    return 0 if kept is None else kept.found
 
 
 def _memory_bytes() -> int:

@@ -1,8 +1,9 @@
 """What a capacity model is fitted to, measured in processes of one thread each.
 
 `python -m leanrec.compression.capacity.measure BUNDLE HISTORIES K SECONDS` loads, says `ready`, waits for a line and
-then does what it says: `grid` measures batches over sizes, histories and catalogues, `rate` answers one by one, and
-`queue R` answers what comes at random R times a second. One line of JSON is the answer.
+then does what it says: `grid` measures batches over sizes, histories and catalogues, `rate` answers one by one,
+`pauses` too, with nothing to do in between, and `queue R` answers what comes at random R times a second. One line of
+JSON is the answer.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import msgspec
 import numpy as np
 
 from leanrec.compression.capacity.model import Point
-from leanrec.compression.measure import robust_p99, time_answers
+from leanrec.compression.capacity.queueing import Queue, Services, quantiles
+from leanrec.compression.measure import time_answers
 from leanrec.core.errors import LeanrecError, MachineError
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Queries
@@ -29,22 +31,17 @@ from leanrec.runtime.base import Source
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
 
-__all__ = ["Served", "Workers"]
+__all__ = ["Workers"]
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 LENGTHS = (1, 5, 20, 50, 100, 200)
 SHARES = (0.25, 0.5, 1.0)
+PAUSES = (0.0005, 0.002, 0.005, 0.012, 0.03)
+"""Seconds: caches of a machine are cold after some of them, and a core that was idle sleeps deeper the longer."""
+_MOST_PAUSES = 400
+_STRETCHES, _ENOUGH = 3, 20
 _LEAST_ROWS = 1000
 _PATIENCE = 600
-
-
-class Served(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds of answers one by one: mean, squared coefficient of variation, p99, and answers a second."""
-
-    mean: float
-    cs2: float
-    p99: float
-    rate: float
 
 
 class Workers:
@@ -65,13 +62,17 @@ class Workers:
         """By the first of them alone."""
         return msgspec.json.decode(self._do("grid", 1)[0], type=list[Point])
 
-    def rates(self, together: int) -> list[Served]:
+    def rates(self, together: int) -> list[Services]:
         """So many of them at once."""
-        return [msgspec.json.decode(line, type=Served) for line in self._do("rate", together)]
+        return [msgspec.json.decode(line, type=Services) for line in self._do("rate", together)]
 
-    def queue(self, rate: float) -> float:
-        """The p99 in seconds, waiting included, when questions come at random at this rate to the first of them."""
-        return msgspec.json.decode(self._do(f"queue {rate}", 1)[0], type=float)
+    def pauses(self) -> list[tuple[float, list[float]]]:
+        """`Services.after`, by the first of them alone."""
+        return msgspec.json.decode(self._do("pauses", 1)[0], type=list[tuple[float, list[float]]])
+
+    def queue(self, rate: float) -> list[Queue]:
+        """Stretches in which questions come at random at this rate to the first of them."""
+        return msgspec.json.decode(self._do(f"queue {rate}", 1)[0], type=list[Queue])
 
     def close(self) -> None:
         for one in self._processes:
@@ -116,6 +117,8 @@ def _serve(bundle: str, asked: str, k: int, seconds: float) -> None:
             _answer(_grid(model.source, histories, k, seconds))
         elif what == "rate":
             _answer(_rate(model, histories, k, seconds))
+        elif what == "pauses":
+            _answer([(pause, quantiles(_paused(model, histories, k, seconds, pause))) for pause in PAUSES])
         else:
             _answer(_queue(model, histories, k, seconds, float(number)))
 
@@ -131,26 +134,48 @@ def _answer(found: Any) -> None:
     sys.stdout.flush()
 
 
-def _rate(model: Recommender, histories: Jagged, k: int, seconds: float) -> Served:
-    latencies = np.array(time_answers(model, histories, k, seconds).latencies)
-    mean = float(latencies.mean())
-    low, high = np.quantile(latencies, [0, 0.999])
-    usual = latencies[(latencies >= low) & (latencies <= high)]  # a stall of the machine would be all the variance
-    return Served(mean=mean, cs2=float(usual.var()) / mean**2, p99=robust_p99(latencies.tolist()), rate=1 / mean)
+def _rate(model: Recommender, histories: Jagged, k: int, seconds: float) -> Services:
+    return Services(warm=quantiles(time_answers(model, histories, k, seconds).latencies))
 
 
-def _queue(model: Recommender, histories: Jagged, k: int, seconds: float, rate: float) -> float:
-    """First come, first served, one at a time; who comes does not wait for answers."""
-    rng = np.random.default_rng(0)
-    arrivals = np.cumsum(rng.exponential(1 / rate, max(int(2 * rate * seconds), 100)))
-    start, latencies = time.perf_counter(), []
-    for number, arrival in enumerate(arrivals.tolist()):
-        while (early := start + arrival - time.perf_counter()) > 0:
-            time.sleep(max(early - 2e-4, 0))
-        query = number % len(histories)
+def _paused(model: Recommender, histories: Jagged, k: int, seconds: float, pause: float) -> list[float]:
+    """Seconds of answers, each from when it should begin: so long after the one before had ended."""
+    took: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(took) < 20 or (len(took) < _MOST_PAUSES and time.perf_counter() < end):
+        due, query = time.perf_counter() + pause, len(took) % len(histories)
+        _sleep_until(due)
         model.rank(histories.slice(query, query + 1), k)
-        latencies.append(time.perf_counter() - start - arrival)
-    return robust_p99(latencies)
+        took.append(time.perf_counter() - due)
+    return took
+
+
+def _queue(model: Recommender, histories: Jagged, k: int, seconds: float, rate: float) -> list[Queue]:
+    """First come, first served, one at a time; who comes does not wait for answers. Stretches are long enough for
+    queues to build up and to empty.
+    """
+    found = []
+    for stretch in range(_STRETCHES):
+        rng = np.random.default_rng(stretch)
+        arrivals = np.cumsum(rng.exponential(1 / rate, max(int(2 * rate * seconds), 100)))
+        start, ended = time.perf_counter(), 0.0
+        answers, waited = [], []
+        for number, arrival in enumerate(arrivals.tolist()):
+            _sleep_until(start + arrival)
+            query, begun = number % len(histories), time.perf_counter() - start
+            model.rank(histories.slice(query, query + 1), k)
+            if arrival < ended:
+                waited.append(time.perf_counter() - start - begun)
+            ended = time.perf_counter() - start
+            answers.append(ended - arrival)
+        service = float(np.mean(waited)) if len(waited) >= _ENOUGH else None
+        found.append(Queue(rate=rate, p99=float(np.quantile(answers, 0.99)), service=service))
+    return found
+
+
+def _sleep_until(due: float) -> None:
+    while (early := due - time.perf_counter()) > 0:
+        time.sleep(max(early - 2e-4, 0))
 
 
 def _grid(source: Source, histories: Jagged, k: int, seconds: float) -> list[Point]:

@@ -8,15 +8,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from leanrec.compression.capacity.measure import Served, Workers
+from leanrec.compression.capacity.measure import Workers
 from leanrec.compression.capacity.model import Point, ServiceModel, fit, held_out_error, scaling, speedup
-from leanrec.compression.capacity.queueing import response_percentile, servers_needed
+from leanrec.compression.capacity.queueing import Services, fitted, response_percentile, servers_needed
 from leanrec.core.console import format_table, step
 from leanrec.core.jagged import Jagged
 
 __all__ = ["Capacity", "Need", "measure_capacity"]
 
-_LOADS = (0.3, 0.5, 0.7)
+_LOADS = (0.2, 0.4, 0.6, 0.8)
 _RATES = (0.5, 0.8, 0.95)
 
 
@@ -34,35 +34,34 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
 
     rows, tokens: the catalogue, and the events of a usual history. served: one process alone. together: processes at
     once -> answers a second of all. queues: load -> (p99 measured, p99 foreseen) in ms of one process to which
-    questions come at random.
+    questions come at random, each foreseen by a model that was fitted to the other loads.
     """
 
     model: ServiceModel
     rows: int
     tokens: float
-    served: Served
+    served: Services
     together: dict[int, float]
     queues: dict[float, tuple[float, float]]
     points: list[Point]
     cores: int
     load: float
 
-    def service(self, cores: int, *, rows: int | None = None, tokens: float | None = None) -> tuple[float, float]:
-        """(mean, p99) seconds of one answer when so many cores of a machine answer at once."""
+    def services(self, cores: int, *, rows: int | None = None, tokens: float | None = None) -> Services:
+        """Those of one core when so many cores of a machine answer at once."""
         wanted = self.model.seconds(1, tokens or self.tokens, rows or self.rows)
         scale = wanted / self.model.seconds(1, self.tokens, self.rows)
         at_once = min(cores, self.cores)
-        scale *= at_once / speedup(at_once, self.model.serial, self.model.crosstalk)
-        return scale * self.served.mean, scale * self.served.p99
+        return self.served.scaled(scale * at_once / speedup(at_once, self.model.serial, self.model.crosstalk))
 
     def need(self, rate: float, p99_ms: float, *, rows: int | None = None, tokens: float | None = None) -> Need:
         """InputError where one answer alone takes longer than that."""
         cores, wanted = 1, 0
         while cores != wanted:  # more cores at once make each a little slower
             wanted = cores
-            mean, slow = self.service(cores, rows=rows, tokens=tokens)
-            cores = max(cores, servers_needed(rate, mean, p99_ms / 1e3, slow=slow, cs2=self.served.cs2))
-        expected = response_percentile(rate, mean, cores, slow=slow, cs2=self.served.cs2)
+            services = self.services(cores, rows=rows, tokens=tokens)
+            cores = max(cores, servers_needed(rate, services, p99_ms / 1e3))
+        expected = response_percentile(rate, services, cores)
         return Need(rate=rate, p99_ms=p99_ms, cores=cores, expected_p99_ms=1e3 * expected)
 
     def __str__(self) -> str:
@@ -78,16 +77,19 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
         )
         rates = [[str(count), f"{rate:,.0f}", f"{rate / self.together[1]:.2f}",
                   f"{speedup(count, m.serial, m.crosstalk):.2f}"] for count, rate in self.together.items()]  # fmt: skip
+        dispersion = (
+            f"waiting as of services with a dispersion of {self.served.dispersion:.2g} (alone {self.served.cs2:.2g})"
+        )
         queues = [[f"{100 * load:.0f} %", f"{one:.3g}", f"{other:.3g}"] for load, (one, other) in self.queues.items()]
         return "\n".join([
             formula, error, "",
             format_table(["cores at once", "answers/s", "times one", "fitted"], rates), "",
-            format_table(["load of one core", "p99 ms measured", "foreseen"], queues),
+            format_table(["load of one core", "p99 ms measured", "foreseen from the others"], queues), dispersion,
         ])  # fmt: skip
 
     def table(self, p99_ms: float | None = None) -> list[Need]:
         """What some rates need, at a p99 of five services when none is said."""
-        limit = p99_ms or 1e3 * 5 * self.served.p99
+        limit = p99_ms or 1e3 * 5 * self.served.percentile()
         top = self.together[max(self.together)]
         return [self.need(share * scale * top, limit) for scale in (1, 10) for share in _RATES]
 
@@ -95,7 +97,7 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
 def measure_capacity(
     bundle: Path, histories: Jagged, k: int = 10, *, rows: int, seconds: float = 2.0, cores: int | None = None
 ) -> Capacity:
-    """Measure and fit; takes about `seconds` times (5 + cores), and the grid."""
+    """Measure and fit; takes about `seconds` times (40 + cores), and the grid."""
     cores = cores or len(os.sched_getaffinity(0))
     load = os.getloadavg()[0]
     with Workers(bundle, histories, k, seconds, cores) as workers:
@@ -103,18 +105,21 @@ def measure_capacity(
             points = workers.grid()
         with step("answers one by one, on one core and on more at once"):
             alone = workers.rates(1)[0]
-            together = {1: alone.rate}
+            alone = msgspec.structs.replace(alone, after=workers.pauses())
+            together = {1: 1 / alone.mean}
             for count in sorted({2, cores // 2, cores} - {0, 1}):
                 if count <= cores:
-                    together[count] = sum(one.rate for one in workers.rates(count))
+                    together[count] = sum(1 / one.mean for one in workers.rates(count))
         with step("questions that come at random"):
-            queues = {}
-            for share in _LOADS:
-                measured = workers.queue(share * alone.rate)
-                expected = response_percentile(share * alone.rate, alone.mean, 1, slow=alone.p99, cs2=alone.cs2)
-                queues[share] = (1e3 * measured, 1e3 * expected)
+            measured = {share: workers.queue(share * together[1]) for share in _LOADS}
+    queues = {}
+    for share, some in measured.items():
+        model_of_others = fitted(alone, [one for other in _LOADS if other != share for one in measured[other]])
+        p99s = [[one.p99 for one in some], [one.foreseen(model_of_others) for one in some]]
+        queues[share] = (1e3 * float(np.median(p99s[0])), 1e3 * float(np.median(p99s[1])))
+    alone = fitted(alone, [one for some in measured.values() for one in some])
     error, worst = held_out_error(points)
-    serial, crosstalk = scaling([(count, rate / alone.rate) for count, rate in together.items() if count > 1])
+    serial, crosstalk = scaling([(count, rate / together[1]) for count, rate in together.items() if count > 1])
     model = msgspec.structs.replace(fit(points), serial=serial, crosstalk=crosstalk, error=error, worst=worst)
     return Capacity(
         model=model, rows=rows, tokens=float(np.median(histories.lengths)), served=alone, together=together,
