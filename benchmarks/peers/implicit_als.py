@@ -1,7 +1,8 @@
 """implicit's AlternatingLeastSquares on pairs from an .npz file: seconds and validation NDCG@20 after each iteration.
 
 Runs in the environment of implicit.txt, BLAS on one thread as the library asks for. The clock runs inside fit: what
-`ranking.ndcg` takes between iterations is not charged. Stops at the target, or after the given number of iterations.
+`ranking.ndcg` takes between iterations is not charged. Ends after the given number of iterations, or when so many in
+turn brought nothing better.
 
 Last line: JSON, a list of [seconds, ndcg].
 """
@@ -14,12 +15,12 @@ import time
 
 import numpy as np
 from implicit.cpu.als import AlternatingLeastSquares
-from ranking import ndcg
+from ranking import ndcg, stale
 from scipy.sparse import csr_matrix
 
 
-class Reached(Exception):
-    """The target is reached: nothing more is to be measured."""
+class Done(Exception):
+    """Nothing more is to be measured."""
 
 
 def main():
@@ -29,7 +30,7 @@ def main():
     parser.add_argument("--alpha", type=float, required=True)
     parser.add_argument("--regularization", type=float, required=True)
     parser.add_argument("--iterations", type=int, default=15)
-    parser.add_argument("--target", type=float, default=1.0)
+    parser.add_argument("--patience", type=int, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
@@ -53,11 +54,11 @@ def main():
         spent += time.perf_counter() - resumed
         curve.append((spent, ndcg(model.user_factors, model.item_factors, arrays)))
         print(f"implicit: {spent:.1f} s, NDCG@20 {curve[-1][1]:.4f}", file=sys.stderr, flush=True)
-        if curve[-1][1] >= options.target:
-            raise Reached
+        if stale(curve, options.patience):
+            raise Done
         resumed = time.perf_counter()
 
-    with contextlib.suppress(Reached):
+    with contextlib.suppress(Done):
         model.fit(matrix, show_progress=False, callback=after)
     print(json.dumps(curve))
 

@@ -28,5 +28,11 @@ def ndcg(users_UD, items_ND, arrays):
     return float(total / len(judges))
 
 
+def stale(curve, patience):
+    """Whether the last `patience` iterations brought nothing better. curve: seconds and score of each."""
+    scores = [score for _, score in curve]
+    return len(scores) - 1 - scores.index(max(scores)) >= patience
+
+
 def _row(arrays, values, offsets, row):
     return arrays[values][arrays[offsets][row] : arrays[offsets][row + 1]]

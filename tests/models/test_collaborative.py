@@ -96,6 +96,20 @@ def test_strangers_get_much_the_same_as_known_users(name):
     assert shared(known.items_BK, folded.items_BK) > shared(known.items_BK, np.roll(folded.items_BK, 1, axis=0)) + 1
 
 
+@pytest.mark.parametrize("name", ["bpr-mf", "lightgcn"])
+def test_a_start_that_answers_is_judged_as_epoch_0(name):
+    """It is kept, and refitted without an epoch, where training makes it worse; noise is not worth a validation."""
+    told: list[tuple[int, float]] = []
+    worse = {"lr": 100.0, "patience": 2}
+    fitted = _small(name, **worse).fit(shop(), refit=True, on_score=lambda *said: told.append(said))
+    assert [epoch for epoch, _ in told] == [0, 1, 2]
+    assert fitted.card["best_epoch"] == 0 and fitted.card["refit"]
+    assert fitted.card["validation"] == [score for _, score in told]
+    told.clear()
+    _small(name, start="noise").fit(shop(), on_score=lambda *said: told.append(said))
+    assert told[0][0] == 1
+
+
 class _Interrupted(Exception):
     pass
 

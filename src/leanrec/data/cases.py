@@ -48,4 +48,12 @@ def without(rows: Jagged, removed: Jagged, num_items: int) -> Jagged:
     """`rows` without the values that stand in the same row of `removed`."""
     keys = rows.row_of() * num_items + rows.values
     gone = removed.row_of() * num_items + removed.values
-    return rows.where(~np.isin(keys, gone))
+    if not len(keys):
+        return rows
+    order = np.argsort(keys)
+    ranked = keys[order]
+    low = np.searchsorted(ranked, gone)
+    met = low[ranked[np.minimum(low, len(ranked) - 1)] == gone]
+    start = np.zeros(len(ranked), np.bool_)
+    start[met] = True
+    return rows.where(~start[np.searchsorted(ranked, keys)])

@@ -19,7 +19,7 @@ from leanrec.core.space import Choice, Dimension, Range
 from leanrec.data.dataset import Dataset
 from leanrec.kernels.graph import propagate
 from leanrec.models.base import FitOptions, Model
-from leanrec.models.collaborative_fitting import DEFAULTS_VERSION, CollaborativeFitting
+from leanrec.models.collaborative_fitting import DEFAULTS_VERSION, CollaborativeFitting, from_spectrum
 from leanrec.models.forecasts_trained import Batch, pairs_memory
 from leanrec.runtime.recommender import Recommender
 from leanrec.training.memory import MemoryNeed, ensure_memory
@@ -123,7 +123,7 @@ class CollaborativeModel(Model[C]):
         config: Any = self.resolve(data)
         return pairs_memory(
             data, config.dim, self.batch(config, len(data.users)),
-            spectral=getattr(config, "start", "noise") == "spectral", layers=getattr(config, "layers", 0),
+            spectral=from_spectrum(config), layers=getattr(config, "layers", 0),
         )  # fmt: skip
 
     def fit_with(self, data: Dataset, options: FitOptions) -> Recommender:

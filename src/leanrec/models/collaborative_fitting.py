@@ -28,12 +28,17 @@ from leanrec.training.trainer import Schedule
 if TYPE_CHECKING:
     from leanrec.models.collaborative import CollaborativeConfig, CollaborativeModel
 
-__all__ = ["DEFAULTS_VERSION", "CollaborativeFitting", "judges"]
+__all__ = ["DEFAULTS_VERSION", "CollaborativeFitting", "from_spectrum", "judges"]
 
 DEFAULTS_VERSION = 2
 _JUDGES = 4000
 """Users that tune who are asked at each validation, evenly spread: all of a small data set, so that an epoch of a large
 one is not dwarfed by its validation."""
+
+
+def from_spectrum(config: CollaborativeConfig) -> bool:
+    """Whether vectors start from leading singular vectors, which answer well already, and not from noise."""
+    return getattr(config, "start", "noise") == "spectral"
 
 
 def judges(data: Dataset) -> Cases:
@@ -60,7 +65,9 @@ class CollaborativeFitting:
         progress = stages.stored("search")
         if progress.stage == "search":
             assert config.patience is not None and config.validate_every is not None, "resolved"
-            schedule = stages.search(config.epochs, config.patience, config.validate_every)
+            schedule = stages.search(
+                config.epochs, config.patience, config.validate_every, judge_start=from_spectrum(config)
+            )
             task = self._task(refit=False)
             progress = self._train(task, schedule, progress, tracker, refit=False)
             if not self.options.refit:

@@ -40,20 +40,20 @@ class Stages:
         folder = self.folder if self._options.resume else None
         return stored_progress(folder, self.fingerprint) or Progress(stage=first, fingerprint=self.fingerprint)
 
-    def search(self, epochs: int, patience: int, validate_every: int = 1) -> Schedule:
+    def search(self, epochs: int, patience: int, validate_every: int = 1, *, judge_start: bool = False) -> Schedule:
         """Until validation no longer gets better; a refit has the other half of the time."""
         limit = self._options.time_limit
         if limit is not None and self._options.refit:
             limit /= 2
         return Schedule(
-            epochs=epochs, patience=patience, validate_every=validate_every, save_every=self._options.save_every,
-            deadline=None if limit is None else time.monotonic() + limit,
+            epochs=epochs, patience=patience, validate_every=validate_every, judge_start=judge_start,
+            save_every=self._options.save_every, deadline=None if limit is None else time.monotonic() + limit,
         )  # fmt: skip
 
     def after(self, search: Progress, stage: str) -> Progress:
         """The start of the stage that follows the search, of as many epochs as were best."""
         return Progress(
-            stage=stage, best_epoch=search.best_epoch or search.epoch, best_score=search.best_score,
+            stage=stage, best_epoch=search.best_epoch if search.judged else search.epoch, best_score=search.best_score,
             scores=search.scores, seconds=search.seconds, fingerprint=self.fingerprint,
         )  # fmt: skip
 

@@ -16,6 +16,8 @@ from leanrec.core.tensors import map_tensors, write_tensors
 
 __all__ = ["Progress", "load_checkpoint", "save_checkpoint", "stored_progress"]
 
+_UNJUDGED = -1.0
+
 
 class Progress(msgspec.Struct, kw_only=True):
     """Where a run stands.
@@ -29,8 +31,8 @@ class Progress(msgspec.Struct, kw_only=True):
     step: int = 0
     """Step within the epoch: the next one to take."""
     best_epoch: int = 0
-    """Epochs done when validation was best; 0 before the first."""
-    best_score: float = -1.0
+    """Epochs done when validation was best; 0 before the first validation too, see `judged`."""
+    best_score: float = _UNJUDGED
     scores: list[float] = msgspec.field(default_factory=list)
     loss_sum: float = 0.0
     """Of the epoch under way, with `loss_count` predictions."""
@@ -39,6 +41,11 @@ class Progress(msgspec.Struct, kw_only=True):
     """Of training, validation included, over all parts of an interrupted run."""
     fingerprint: str = ""
     """Of configuration, seed and data: a checkpoint of another run is refused."""
+
+    @property
+    def judged(self) -> bool:
+        """Whether a validation said how good an epoch, or the start, was."""
+        return self.best_score > _UNJUDGED
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, npt.NDArray[Any]], progress: Progress) -> None:

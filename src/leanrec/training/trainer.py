@@ -75,6 +75,8 @@ class Schedule:
     patience: int
     """Epochs without a better validation score after which training stops."""
     validate_every: int = 1
+    judge_start: bool = False
+    """Whether the start is validated too, as epoch 0, because it is more than noise."""
     save_every: float = 60.0
     """Seconds of training between checkpoints that an interrupted run goes on from."""
     deadline: float | None = None
@@ -113,7 +115,7 @@ class Trainer:
         self.task.load_state(tensors)
         self.progress = progress
         self._kept["last"] = tensors
-        if progress.best_epoch:
+        if self._validate is not None and progress.judged:
             self._kept["best"] = self._best_state()
         return True
 
@@ -125,6 +127,8 @@ class Trainer:
     def _run(self) -> Progress:
         state = self.progress
         started = time.monotonic() - state.seconds
+        if self._validate is not None and self.schedule.judge_start and not (state.epoch or state.step):
+            self._judge(self._validate(), started)
         while not self._finished():
             self._epoch()
             if self._validate is not None and state.epoch % self.schedule.validate_every == 0:
@@ -133,7 +137,7 @@ class Trainer:
             if self._agreed(self._due()):
                 self._save()
         self._save()
-        if self._validate is not None and state.best_epoch:
+        if self._validate is not None and state.judged:
             self.task.load_state(self._best_state())
         return state
 
@@ -141,7 +145,7 @@ class Trainer:
         state, schedule = self.progress, self.schedule
         if state.step == 0 and state.epoch >= schedule.epochs:
             return True
-        stale = state.best_epoch > 0 and state.epoch - state.best_epoch >= schedule.patience
+        stale = state.judged and state.epoch - state.best_epoch >= schedule.patience
         return (
             state.step == 0
             and state.epoch > 0
@@ -191,8 +195,9 @@ class Trainer:
         state.scores.append(score)
         better = score > state.best_score
         self._tracker.scalars(state.epoch, {f"{state.stage}/validation": score})
+        what = f"loss {self._mean_loss:.4f}" if state.epoch else "the start"
         say(
-            f"epoch {state.epoch}: loss {self._mean_loss:.4f}, validation {score:.4f}{' *' if better else ''}, "
+            f"epoch {state.epoch}: {what}, validation {score:.4f}{' *' if better else ''}, "
             f"{time.monotonic() - started:.0f} s"
         )
         if better:
