@@ -368,7 +368,7 @@ _CONTENT: dict[str, tuple[str, Attack, str]] = {
     "fewer scales": (INT8, arrays(INDEX, scales=np.zeros(ITEMS - 1, F32)), "no array 'scales'"),
     "no levels": (INT8, arrays(INDEX, levels=None), "no array 'levels'"),
     "norms of another type": (FIRST, arrays(INDEX, norms=np.zeros(ITEMS)), "no array 'norms'"),
-    "index of another kind": (FIRST, inner(index="certified-int8"), "no array 'codes'"),
+    "index of another kind": (FIRST, inner(index="certified-int8"), "no array 'scales'"),
     "fewer ids": (
         FIRST, arrays("ids.safetensors", bytes=None, offsets=None, ids=np.arange(39), erased=np.zeros(39, np.uint8)),
         "do not fit together",

@@ -16,7 +16,7 @@ from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits
 from leanrec.index.base import Index, answerable, marked, padded, removed_rows, stored_removed
 from leanrec.index.growth import Growth
-from leanrec.kernels.scan import finish_all
+from leanrec.kernels.scan import finish_all, finish_all_parallel
 from leanrec.kernels.topk import State, new_state, row_norms
 
 __all__ = ["MAX_NORM", "BoundedIndex", "Exclusions", "Proof", "checked_norms", "frozen", "stored"]
@@ -25,6 +25,7 @@ MAX_NORM = 2.0**60
 """Larger vectors are refused, so that no score overflows float32."""
 
 _QUERIES = 256
+_WORTH_THREADS = 16  # queries below which starting threads to finish them costs more than it saves
 
 G = TypeVar("G", bound=np.generic)
 
@@ -203,7 +204,8 @@ class BoundedIndex(Index):
             norms_B = checked_norms(queries, "query vectors")
             state = new_state(self.scans(len(queries)), len(queries), kept)
             self.scan(state, queries, norms_B, skip)
-            finish_all(state, self.items_ND, queries, hits.items_BK[part], hits.scores_BK[part])
+            end = finish_all if len(queries) < _WORTH_THREADS else finish_all_parallel
+            end(state, self.items_ND, queries, hits.items_BK[part], hits.scores_BK[part])
             proof.thresholds_B[part] = state.heaps_SBK[0, :, 0]
             proof.rescored_B[part] = state.rescored_SB[0]
             proof.refined_B[part] = state.refined_SB[0]

@@ -1,93 +1,102 @@
 """An int8 scan whose rows carry a bound on their error, then exact rescoring of the few rows that may still win.
 
-With x = x^ + r (codes and residual) and q = q^ + e: |q.x - q^.x^| <= ||q|| ||r|| + ||e|| ||x^||. At D = 64 a row is
+With x = x^ + r (codes and residual) and q = q^ + e: |q.x - q^.x^| <= ||q^|| ||r|| + ||e|| ||x||. At D = 64 a row is
 64 bytes of codes, 4 of scale and 1 of residual norm: 69 instead of 256. The full rows stay where they are, mapped on
 disk if need be, and only the kept rows are read.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
+from leanrec.core.errors import InputError
 from leanrec.index.bounded import BoundedIndex, Exclusions, frozen
-from leanrec.kernels.scan import LEVELS, int8_bounds_reference, quantize_rows, scan_int8, scan_int8_parallel
-from leanrec.kernels.topk import State
+from leanrec.kernels.panel_scan import BLOCK, REST, panel_bounds_reference, scan_panels, scan_panels_parallel
+from leanrec.kernels.panels import PANEL, as_panels, by_row, groups_of
+from leanrec.kernels.queries import coded_queries
+from leanrec.kernels.scan import quantize_rows
+from leanrec.kernels.topk import State, row_norms
 
 __all__ = ["CertifiedInt8Index"]
 
-_WORTH_THREADS = 4 << 20  # bytes of codes below which starting threads costs more than it saves
-
-
-def _encode(queries_BD: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float64]]:
-    """(B, D) int16 codes, and (B, 3) unit, slope and offset of the radius for `int8_bounds`.
-
-    The codes leave room for the int32 sum: D * 127 * top < 2**31.
-    """
-    dim = queries_BD.shape[1]
-    top = min(32767, (2**31 - 1) // (127 * dim))
-    wide_BD = queries_BD.astype(np.float64)
-    largest_B = np.abs(wide_BD).max(axis=1)
-    unit_B = np.where(largest_B > 0, largest_B / top, 1.0)
-    coded_BD = np.clip(np.rint(wide_BD / unit_B[:, None]), -top, top)
-    norm_B = np.sqrt(np.square(wide_BD).sum(axis=1))
-    error_B = np.sqrt(np.square(wide_BD - unit_B[:, None] * coded_BD).sum(axis=1))
-    size_B = unit_B * np.sqrt(np.square(coded_BD).sum(axis=1))
-    longest = 127 * math.sqrt(dim)  # of a row of codes
-    # The last term covers rounding: of the answered score to float32, and of these bounds in float64.
-    slope_B = norm_B * math.sqrt(dim) / 2 / LEVELS * (1 + 3e-6)
-    offset_B = longest * (error_B * (1 + 1e-6) + 2.0**-22 * size_B)
-    return coded_BD.astype(np.int16), np.stack([unit_B, slope_B, offset_B], axis=1)
+_WORTH_THREADS = 4 << 20  # bytes of codes times queries below which starting threads costs more than it saves
+_SHARED = 8  # queries for each thread from which they are shared out, and not the rows
+_MAX_DIM = 65536
 
 
 class CertifiedInt8Index(BoundedIndex):
-    """int8 codes, float32 scales and uint8 residual norms beside the float32 table they stand for."""
+    """int8 codes, float32 scales and uint8 residual norms beside the float32 table they stand for.
+
+    codes_MG: 32 rows together (see `kernels.panels`). longest_J: norms of 512 rows at most.
+    """
 
     name = "certified-int8"
-    per_row: ClassVar = {"codes": "codes_ND", "scales": "scales_N", "levels": "levels_N"}
+    per_row: ClassVar = {"scales": "scales_N", "levels": "levels_N"}
+    per_block: ClassVar = {"codes": ("codes_MG", PANEL), "longest": ("longest_J", BLOCK)}
 
     def __init__(
         self,
         items_ND: npt.NDArray[np.float32],
-        codes_ND: npt.NDArray[np.int8],
+        codes_MG: npt.NDArray[np.uint8],
         scales_N: npt.NDArray[np.float32],
         levels_N: npt.NDArray[np.uint8],
+        longest_J: npt.NDArray[np.float32],
     ) -> None:
-        assert items_ND.ndim == 2 and codes_ND.shape == items_ND.shape, "one code per value"
-        assert scales_N.shape == levels_N.shape == items_ND.shape[:1], "one scale and one level per row"
+        size, dim = items_ND.shape
+        assert codes_MG.shape == (-(-size // PANEL), groups_of(dim), PANEL, 4), "32 rows together"
+        assert scales_N.shape == levels_N.shape == (size,), "one scale and one level per row"
+        assert longest_J.shape == (-(-size // BLOCK),), "one norm a block"
+        if dim > _MAX_DIM:  # sums of the scan are int32
+            raise InputError(f"{self.name} scans vectors of {_MAX_DIM:,} values at most, not {dim:,}: use 'exact'")
         self.items_ND = frozen(items_ND, np.float32)
-        self.codes_ND = frozen(codes_ND, np.int8)
-        self.scales_N = frozen(scales_N, np.float32)
-        self.levels_N = frozen(levels_N, np.uint8)
+        self.codes_MG = frozen(codes_MG, np.uint8)
+        self.scales_N, self.levels_N = frozen(scales_N, np.float32), frozen(levels_N, np.uint8)
+        self.longest_J = frozen(longest_J, np.float32)
 
     @classmethod
     def encoded(
         cls, items_MD: npt.NDArray[np.float32], after: BoundedIndex | None = None
     ) -> dict[str, npt.NDArray[Any]]:
-        codes, scales, levels = quantize_rows(items_MD)
-        return {"codes_ND": codes, "scales_N": scales, "levels_N": levels}
+        codes_MD, scales, levels = quantize_rows(items_MD)
+        norms_M = row_norms(items_MD)
+        if isinstance(after, cls):  # the rows of the last, unfinished blocks come again
+            before, dim = len(after.items_ND), items_MD.shape[1]
+            again_nD = by_row(after.codes_MG[before // PANEL :])[: before % PANEL, :dim]
+            codes_MD = np.concatenate([again_nD, codes_MD])
+            norms_M = np.concatenate([np.repeat(after.longest_J[before // BLOCK :], before % BLOCK), norms_M])
+        starts = np.arange(0, len(norms_M), BLOCK)
+        longest = np.maximum.reduceat(norms_M, starts) if len(norms_M) else np.empty(0, np.float32)
+        return {"codes_MG": as_panels(codes_MD), "scales_N": scales, "levels_N": levels, "longest_J": longest}
 
     @property
     def bytes_scanned(self) -> int:
-        return self.codes_ND.nbytes + self.scales_N.nbytes + self.levels_N.nbytes
+        return self.codes_MG.nbytes + self.scales_N.nbytes + self.levels_N.nbytes
 
     def bounds(self, query_D: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        coded_BD, facts_B3 = _encode(query_D[None])
-        return int8_bounds_reference(self.codes_ND, self.scales_N, self.levels_N, coded_BD[0], facts_B3[0])
+        size, dim = self.items_ND.shape
+        coded_B2D, facts_B7 = coded_queries(query_D[None], dim, REST, REST)
+        longest_N = np.repeat(self.longest_J, BLOCK)[:size]
+        codes_ND = by_row(self.codes_MG)[:size, :dim]
+        return panel_bounds_reference(codes_ND, self.scales_N, self.levels_N, longest_N, coded_B2D[0], facts_B7[0])
 
     def scans(self, batch: int) -> int:
-        return int(numba.get_num_threads()) if self.codes_ND.nbytes >= _WORTH_THREADS else 1
+        threads = int(numba.get_num_threads())
+        return threads if self.codes_MG.nbytes >= _WORTH_THREADS and batch < _SHARED * threads else 1
 
     def scan(
         self, state: State, queries_BD: npt.NDArray[np.float32], norms_B: npt.NDArray[np.float32], skip: Exclusions
     ) -> None:
-        coded_BD, facts_B3 = _encode(queries_BD)
-        run = scan_int8 if len(state.heaps_SBK) == 1 else scan_int8_parallel
-        run(
-            state, self.codes_ND, self.scales_N, self.levels_N, coded_BD, facts_B3, self.items_ND, queries_BD,
-            skip.rows_E, skip.offsets, skip.allowed_N,
-        )  # fmt: skip
+        batch, scans = len(queries_BD), len(state.heaps_SBK)
+        coded_B2D, facts_B7 = coded_queries(queries_BD, 4 * self.codes_MG.shape[1], REST, REST)
+        rough_BG, fine_BG = (np.ascontiguousarray(coded_B2D[:, part], np.int8) for part in (0, 1))
+        asked = rough_BG, fine_BG, 128 * coded_B2D.sum(axis=2), facts_B7, queries_BD
+        table = self.codes_MG, self.scales_N, self.levels_N, self.longest_J, self.items_ND
+        threads = int(numba.get_num_threads())
+        worth = self.codes_MG.nbytes * batch >= _WORTH_THREADS and batch >= _SHARED * threads
+        parts = threads if scans == 1 and worth else 1
+        run = scan_panels if max(scans, parts) == 1 else scan_panels_parallel
+        run(state, parts, table, asked, skip.rows_E, skip.offsets, skip.allowed_N)

@@ -25,49 +25,19 @@ from leanrec.kernels.planes import (
     scan_planes,
     scan_planes_parallel,
 )
+from leanrec.kernels.queries import coded_queries
 from leanrec.kernels.topk import State, row_norms
 
 __all__ = ["CertifiedInt4Index", "asked_of"]
 
 _WORTH_THREADS = 4 << 20  # bytes of codes below which starting threads costs more than it saves
 _MAX_DIM = 8192
-_TOP = 127 * 128 + 63
 _SAME = frozen(np.empty(0, np.int32), np.int32)  # rows stand where their numbers say
-
-
-def _coded(queries_BD: npt.NDArray[np.float32], dims: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """(B, 2, dims) a and b of unit * (128 * a + b), and (B, 7) facts as in `plane_bounds_reference`."""
-    batch, dim = queries_BD.shape
-    wide_BD = queries_BD.astype(np.float64)
-    largest_B = np.abs(wide_BD).max(axis=1)
-    unit_B = np.where(largest_B > 0, largest_B / _TOP, 1.0)
-    whole_BD = np.clip(np.rint(wide_BD / unit_B[:, None]), -_TOP, _TOP).astype(np.int64)
-    coded_B2D = np.zeros((batch, 2, dims), np.int64)
-    coded_B2D[:, 0, :dim] = (whole_BD + 64) >> 7
-    coded_B2D[:, 1, :dim] = whole_BD - 128 * coded_B2D[:, 0, :dim]
-
-    def parts(coded_BD: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Norms of the coded queries, and of what they leave out, rounded up."""
-        near_BD = unit_B[:, None] * coded_BD
-        lengths, errors = (np.sqrt(np.square(part).sum(axis=1)) for part in (near_BD, wide_BD - near_BD))
-        return lengths * (1 + 3e-6), errors * (1 + 1e-6)
-
-    rough_B, rough_error_B = parts(128 * coded_B2D[:, 0, :dim])
-    fine_B, fine_error_B = parts(whole_BD)
-    norm_B = np.sqrt(np.square(wide_BD).sum(axis=1)) * (1 + 1e-6)
-    root = np.sqrt(dim)
-    # Beside what the codes leave out, the errors cover rounding: float32 in the first plane, float64 in the second, and
-    # of the answered score to float32.
-    facts_B7 = [
-        unit_B, 128 * unit_B, rough_B / (128 * unit_B) * root * HIGH_REST, rough_error_B + 2.0**-19 * norm_B,
-        fine_B * root * LOW_REST, fine_error_B + 2.0**-22 * norm_B, norm_B,
-    ]  # fmt: skip
-    return coded_B2D, np.stack(facts_B7, axis=1)
 
 
 def asked_of(queries_BD: npt.NDArray[np.float32], half: int) -> tuple[npt.NDArray[Any], ...]:
     """What the kernels want to know of queries, against rows of `half` bytes a plane."""
-    coded_B2D, facts_B7 = _coded(queries_BD, 2 * half)
+    coded_B2D, facts_B7 = coded_queries(queries_BD, 2 * half, HIGH_REST, LOW_REST)
     whole_BD = 128 * coded_B2D[:, 0] + coded_B2D[:, 1]
     sums_B3 = 8 * np.stack([coded_B2D[:, 0].sum(axis=1), coded_B2D[:, 1].sum(axis=1), whole_BD.sum(axis=1)], axis=1)
     rough, fine = (spread_query(coded_B2D[:, part], half // 4) for part in (0, 1))
@@ -133,7 +103,7 @@ class CertifiedInt4Index(BoundedIndex):
 
     def bounds(self, query_D: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         size = len(self.items_ND)
-        coded_B2D, facts_B7 = _coded(query_D[None], 2 * self.low_NH.shape[1])
+        coded_B2D, facts_B7 = coded_queries(query_D[None], 2 * self.low_NH.shape[1], HIGH_REST, LOW_REST)
         longest_N = np.repeat(self.longest_J, BLOCK)[:size]
         return plane_bounds_reference(
             _by_row(self.high_MG84)[:size], self.low_NH, self.scales_N, self.levels_N, self.fine_N, longest_N,

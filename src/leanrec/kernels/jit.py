@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, TypeVar, cast
 
 import numba
@@ -19,8 +20,15 @@ def jit(function: F) -> F:
 
 
 def jit_parallel(function: F) -> F:
-    """As `jit`, with `prange` loops spread over the threads of the process."""
-    return cast("F", numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")(function))
+    """As `jit`, with `prange` loops spread over the threads of the process.
+
+    Numba caches by the name of a function alone: under one name, the first that was compiled of this and `jit` of the
+    same function would serve as both.
+    """
+    own = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
+    own.__qualname__ = f"{function.__qualname__}_parallel"
+    own.__module__, own.__doc__ = function.__module__, function.__doc__
+    return cast("F", numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")(own))
 
 
 def jit_inline(function: F) -> F:

@@ -21,7 +21,8 @@ from numba.extending import intrinsic
 from leanrec.kernels.jit import jit, jit_inline
 
 __all__ = [
-    "GROUPS", "ROWS", "block_dots", "dots_at", "eight_dots", "eight_dots_reference", "groups_of", "spread_query",
+    "GROUPS", "ROWS", "WIDE", "address_of", "block_dots", "dots_at", "eight_dots", "eight_dots_reference", "groups_of",
+    "spread_query",
 ]  # fmt: skip
 
 ROWS = 8
@@ -202,14 +203,14 @@ def _address(typingctx: Any, array: Any) -> Any:
     return types.uintp(array), generate
 
 
-_address_of: Any = intrinsic(_address)
+address_of: Any = intrinsic(_address)
 
 
 @jit
 def _block_dots_fast(codes_MG84: Any, queries_QG284: Any, dots_Qn: Any) -> None:
     groups = codes_MG84.shape[1]
     chunks, code_step, size, step = groups // GROUPS, 32 * groups, 64 * groups, 4 * dots_Qn.shape[1]
-    codes_at, queries_at, sums_at = _address_of(codes_MG84), _address_of(queries_QG284), _address_of(dots_Qn)
+    codes_at, queries_at, sums_at = address_of(codes_MG84), address_of(queries_QG284), address_of(dots_Qn)
     for q in range(0, len(queries_QG284), 4):
         if q + 4 <= len(queries_QG284):
             for m in range(len(codes_MG84)):
@@ -230,8 +231,8 @@ def _block_dots_fast(codes_MG84: Any, queries_QG284: Any, dots_Qn: Any) -> None:
 def _dots_at_fast(codes_MG84: Any, m: Any, queries_QG284: Any, q: Any, dots_n: Any, at: Any) -> None:
     groups = codes_MG84.shape[1]
     _one_query(
-        _address_of(codes_MG84) + np.uintp(32 * groups * m), _address_of(queries_QG284) + np.uintp(64 * groups * q), 0,
-        groups // GROUPS, _address_of(dots_n) + np.uintp(4 * at), 0,
+        address_of(codes_MG84) + np.uintp(32 * groups * m), address_of(queries_QG284) + np.uintp(64 * groups * q), 0,
+        groups // GROUPS, address_of(dots_n) + np.uintp(4 * at), 0,
     )  # fmt: skip
 
 

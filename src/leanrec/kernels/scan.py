@@ -1,4 +1,4 @@
-"""Scans that turn a table into bounds for `topk`: float32 scores of a matrix product, and int8 codes with residuals."""
+"""Rows as int8 codes with residuals, and a scan that turns float32 scores of a product into bounds for `topk`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,10 @@ from leanrec.kernels.topk import State, finish, merge, offer
 __all__ = [
     "LEVELS",
     "finish_all",
-    "int8_bounds",
-    "int8_bounds_reference",
+    "finish_all_parallel",
     "offer_scores",
     "quantize_rows",
     "quantize_rows_reference",
-    "scan_int8",
-    "scan_int8_parallel",
     "score_rows",
     "score_rows_parallel",
 ]
@@ -79,79 +76,6 @@ def quantize_rows_reference(
     return codes_ND.astype(np.int8), scales_N, levels_N.astype(np.uint8)
 
 
-@jit
-def int8_bounds(
-    codes_ND: Any, scales_N: Any, levels_N: Any, first: Any, coded_D: Any, facts_3: Any, lowers_n: Any, uppers_n: Any
-) -> None:
-    """Bounds of the scores of rows first .. first + len(lowers_n).
-
-    coded_D: int16 query codes, so small that D * 127 * max|code| < 2**31. facts_3: the query's unit, and the slope and
-    offset of the radius: |score - unit * scale * dot| <= scale * (slope * level + offset) + 1e-44.
-    """
-    unit, slope, offset = facts_3[0], facts_3[1], facts_3[2]
-    count = len(lowers_n)
-    codes_nD, scales_n, levels_n = codes_ND[first:], scales_N[first:], levels_N[first:]
-    dots_n = np.empty(count, np.int32)
-    for i in range(count):
-        dot = np.int32(0)
-        for d in range(codes_nD.shape[1]):
-            dot += np.int32(codes_nD[i, d]) * np.int32(coded_D[d])
-        dots_n[i] = dot
-    for i in range(count):  # a loop of its own, so that it vectorises
-        scale = np.float64(scales_n[i])
-        centre = unit * scale * np.float64(dots_n[i])
-        radius = scale * (slope * np.float64(levels_n[i]) + offset) + 1e-44
-        lowers_n[i] = centre - radius
-        uppers_n[i] = centre + radius
-
-
-def int8_bounds_reference(
-    codes_ND: npt.NDArray[np.int8],
-    scales_N: npt.NDArray[np.float32],
-    levels_N: npt.NDArray[np.uint8],
-    coded_D: npt.NDArray[np.int16],
-    facts_3: npt.NDArray[np.float64],
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """What `int8_bounds` computes over the whole table, in NumPy."""
-    unit, slope, offset = facts_3
-    dots_N = codes_ND.astype(np.int64) @ coded_D.astype(np.int64)
-    centre_N = unit * scales_N.astype(np.float64) * dots_N
-    radius_N = scales_N.astype(np.float64) * (slope * levels_N + offset) + 1e-44
-    return centre_N - radius_N, centre_N + radius_N
-
-
-def _scan_int8(
-    state: State,
-    codes_ND: Any,
-    scales_N: Any,
-    levels_N: Any,
-    coded_BD: Any,
-    facts_B3: Any,
-    items_ND: Any,
-    queries_BD: Any,
-    exclude_E: Any,
-    exclude_offsets: Any,
-    allowed_N: Any,
-) -> None:
-    """One streaming pass: scan s takes the s-th share of the rows, each block of rows serves every query."""
-    size, scans = len(codes_ND), len(state.heaps_SBK)
-    share = -(-size // scans)
-    for scan in prange(scans):
-        lowers, uppers = np.empty(_BLOCK), np.empty(_BLOCK)
-        last = min((scan + 1) * share, size)
-        for first in range(scan * share, last, _BLOCK):
-            count = min(_BLOCK, last - first)
-            lowers_n, uppers_n = lowers[:count], uppers[:count]
-            for b in range(len(coded_BD)):
-                int8_bounds(codes_ND, scales_N, levels_N, first, coded_BD[b], facts_B3[b], lowers_n, uppers_n)
-                excluded = exclude_E[exclude_offsets[b] : exclude_offsets[b + 1]]
-                offer(state, scan, b, lowers_n, uppers_n, first, items_ND, queries_BD[b], excluded, allowed_N)
-
-
-scan_int8 = jit(_scan_int8)
-scan_int8_parallel = jit_parallel(_scan_int8)
-
-
 @jit_fast
 def _score_block(items_nD: Any, query_D: Any, scores_n: Any) -> None:
     for i in range(len(scores_n)):
@@ -204,9 +128,12 @@ def offer_scores(
             )
 
 
-@jit
-def finish_all(state: State, items_ND: Any, queries_BD: Any, rows_BK: Any, scores_BK: Any) -> None:
+def _finish_all(state: State, items_ND: Any, queries_BD: Any, rows_BK: Any, scores_BK: Any) -> None:
     """Merge the scans of every query and write its best k."""
-    for b in range(len(queries_BD)):
+    for b in prange(len(queries_BD)):
         merge(state, b, items_ND, queries_BD[b])
         finish(state, b, items_ND, queries_BD[b], rows_BK[b], scores_BK[b])
+
+
+finish_all = jit(_finish_all)
+finish_all_parallel = jit_parallel(_finish_all)

@@ -1,0 +1,204 @@
+"""Inner products of 8-bit codes of 32 rows at a time with 8-bit queries: the innermost loop of an int8 scan.
+
+Codes of 32 rows stand together: G groups of 32 rows x 4 bytes, a byte holding code + 128, so that two registers hold
+the same four dimensions of all rows, sums stay in place, and four bytes of a query go to all of them at once. Where the
+processor adds four products of bytes to 32 bits (AVX-512 VNNI), that instruction is named here, for eight queries at a
+time: compilers do not find it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from leanrec.kernels.jit import jit
+from leanrec.kernels.nibbles import WIDE, address_of
+
+__all__ = ["PANEL", "as_panels", "by_row", "groups_of", "lowest_bit", "panel_dots", "panel_dots_reference", "reaching"]
+
+PANEL = 32
+"""Rows that stand together."""
+_TOGETHER = 8
+_I8, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
+
+
+def groups_of(dim: int) -> int:
+    """G for vectors of D dimensions, four dimensions a group."""
+    return max(1, -(-dim // 4))
+
+
+def as_panels(codes_ND: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
+    """(M, G, 32, 4) of int8 codes row by row; rows and dimensions beyond the last are code 0."""
+    size, dim = codes_ND.shape
+    groups = groups_of(dim)
+    wide = np.full((-(-size // PANEL) * PANEL, 4 * groups), 128, np.uint8)
+    wide[:size, :dim] = codes_ND.view(np.uint8) ^ np.uint8(128)
+    return np.ascontiguousarray(wide.reshape(-1, PANEL, groups, 4).transpose(0, 2, 1, 3))
+
+
+def by_row(codes_MG: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
+    """(32 M, 4 G) int8 codes row by row."""
+    panels, groups = codes_MG.shape[:2]
+    rows = codes_MG.transpose(0, 2, 1, 3).reshape(PANEL * panels, 4 * groups)
+    return (rows ^ np.uint8(128)).view(np.int8)
+
+
+def _at(builder: Any, address: Any, kind: Any) -> Any:
+    return builder.load(builder.inttoptr(address, kind.as_pointer()), align=1, typ=kind)
+
+
+def _tile(queries: int) -> Any:
+    """An intrinsic (codes, queries, step, groups, dots, step): addresses, bytes from one query (result) to the next.
+
+    Writes 32 int32 for each query: sums of (code + 128) * query over all groups, at least one.
+    """
+
+    @intrinsic
+    def tile(typingctx: Any, codes: Any, query: Any, step: Any, groups: Any, dots: Any, dots_step: Any) -> Any:
+        signature = types.void(types.uintp, types.uintp, types.intp, types.intp, types.uintp, types.intp)
+        return signature, _generate
+
+    def _generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        ints = ir.VectorType(_I32, 16)
+        add_products = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
+            builder.module, ir.FunctionType(ints, [ints] * 3), "llvm.x86.avx512.vpdpbusd.512"
+        )
+        code_at, query_at, query_step, groups, dots_at, dots_step = arguments
+        everywhere = ir.Constant(ints, [0] * 16)
+        starts = [builder.add(query_at, builder.mul(query_step, _I64(number))) for number in range(queries)]
+        before = builder.block
+        loop, after = builder.append_basic_block("panel"), builder.append_basic_block("panelled")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        group = builder.phi(_I64)
+        group.add_incoming(_I64(0), before)
+        sums = [builder.phi(ints) for _ in range(2 * queries)]
+        for total in sums:
+            total.add_incoming(ir.Constant(ints, None), before)
+        here = builder.add(code_at, builder.mul(group, _I64(4 * PANEL)))
+        rows = [_at(builder, builder.add(here, _I64(64 * half)), ints) for half in (0, 1)]
+        added = []
+        for number, start in enumerate(starts):
+            four = _at(builder, builder.add(start, builder.mul(group, _I64(4))), _I32)
+            one = builder.insert_element(ir.Constant(ints, ir.Undefined), four, _I32(0))
+            spread = builder.shuffle_vector(one, one, everywhere)
+            added += [builder.call(add_products, [sums[2 * number + half], rows[half], spread]) for half in (0, 1)]
+        following = builder.add(group, _I64(1))
+        group.add_incoming(following, loop)
+        for total, new in zip(sums, added, strict=True):
+            total.add_incoming(new, loop)
+        builder.cbranch(builder.icmp_signed("<", following, groups), loop, after)
+        builder.position_at_end(after)
+        for number in range(queries):
+            to = builder.add(dots_at, builder.mul(dots_step, _I64(number)))
+            for half in (0, 1):
+                address = builder.add(to, _I64(64 * half))
+                builder.store(added[2 * number + half], builder.inttoptr(address, ints.as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return tile
+
+
+_one_query, _eight_queries = _tile(1), _tile(_TOGETHER)
+
+
+@jit
+def _panel_dots_fast(
+    codes_MG: Any, first: Any, panels: Any, queries_BG: Any, query: Any, count: Any, dots: Any
+) -> None:
+    groups = codes_MG.shape[1]
+    code_step, query_step, dots_step = 4 * PANEL * groups, queries_BG.shape[1], 4 * dots.shape[1]
+    codes_at = address_of(codes_MG) + np.uintp(first * code_step)
+    queries_at, dots_at = address_of(queries_BG) + np.uintp(query * query_step), address_of(dots)
+    done = 0
+    while count - done >= _TOGETHER:
+        for panel in range(panels):
+            _eight_queries(
+                codes_at + np.uintp(panel * code_step), queries_at + np.uintp(done * query_step), query_step, groups,
+                dots_at + np.uintp(done * dots_step + 4 * PANEL * panel), dots_step,
+            )  # fmt: skip
+        done += _TOGETHER
+    for left in range(done, count):
+        for panel in range(panels):
+            _one_query(
+                codes_at + np.uintp(panel * code_step), queries_at + np.uintp(left * query_step), 0, groups,
+                dots_at + np.uintp(left * dots_step + 4 * PANEL * panel), 0,
+            )  # fmt: skip
+
+
+@jit
+def _panel_dots_plain(
+    codes_MG: Any, first: Any, panels: Any, queries_BG: Any, query: Any, count: Any, dots: Any
+) -> None:
+    for q in range(count):
+        for panel in range(panels):
+            at = PANEL * panel
+            for r in range(PANEL):
+                dots[q, at + r] = 0
+            for g in range(codes_MG.shape[1]):
+                a, b = np.int16(queries_BG[query + q, 4 * g]), np.int16(queries_BG[query + q, 4 * g + 1])
+                c, d = np.int16(queries_BG[query + q, 4 * g + 2]), np.int16(queries_BG[query + q, 4 * g + 3])
+                for r in range(PANEL):
+                    left = np.int32(np.int16(codes_MG[first + panel, g, r, 0])) * np.int32(a)
+                    left += np.int32(np.int16(codes_MG[first + panel, g, r, 1])) * np.int32(b)
+                    right = np.int32(np.int16(codes_MG[first + panel, g, r, 2])) * np.int32(c)
+                    right += np.int32(np.int16(codes_MG[first + panel, g, r, 3])) * np.int32(d)
+                    dots[q, at + r] += left + right
+
+
+panel_dots = _panel_dots_fast if WIDE else _panel_dots_plain
+"""(codes (M, G, 32, 4), first panel, panels, queries (B, 4 G) int8, first query, queries, dots): writes to
+dots[q, 32 p + r], int32 in C order, the sum of (code + 128) * query for row r of panel first + p and that query."""
+
+
+def panel_dots_reference(
+    codes_MG: npt.NDArray[np.uint8], queries_BG: npt.NDArray[np.int8]
+) -> npt.NDArray[np.int32]:  # fmt: skip
+    """(B, 32 M) what `panel_dots` writes, in NumPy."""
+    rows = by_row(codes_MG).astype(np.int64) + 128
+    return (queries_BG.astype(np.int64) @ rows.T).astype(np.int32)
+
+
+def _reaching(
+    typingctx: Any, dots: Any, scales: Any, rests: Any, base: Any, slope: Any, floor: Any
+) -> Any:  # fmt: skip
+    """Bit i, of 32: whether scale_i * (dot_i - base) + slope * rest_i reaches the floor, in float32.
+
+    dots, scales, rests: addresses of 32 int32 and float32. base: int32. slope, floor: float32.
+    """
+    signature = types.uint32(types.uintp, types.uintp, types.uintp, types.int32, types.float32, types.float32)
+    return signature, _generate_reaching
+
+
+def _generate_reaching(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+    ints, floats = ir.VectorType(_I32, PANEL), ir.VectorType(_F32, PANEL)
+    dots_at, scales_at, rests_at, base, slope, floor = arguments
+
+    def spread(value: Any, kind: Any) -> Any:
+        one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, _I32(0))
+        return builder.shuffle_vector(one, one, ir.Constant(ints, [0] * PANEL))
+
+    whole = builder.sitofp(builder.sub(_at(builder, dots_at, ints), spread(base, ints)), floats)
+    centre = builder.fmul(_at(builder, scales_at, floats), whole)
+    upper = builder.fadd(centre, builder.fmul(spread(slope, floats), _at(builder, rests_at, floats)))
+    found = builder.fcmp_ordered(">=", upper, spread(floor, floats))
+    return builder.bitcast(found, _I32)
+
+
+def _lowest_bit(typingctx: Any, bits: Any) -> Any:
+    """The place of the lowest set bit of a uint32 that is not 0."""
+    signature = types.intp(types.uint32)
+    return signature, _generate_lowest_bit
+
+
+def _generate_lowest_bit(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+    return builder.zext(builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1)), _I64)
+
+
+reaching: Any = intrinsic(_reaching)
+lowest_bit: Any = intrinsic(_lowest_bit)
