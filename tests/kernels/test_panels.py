@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -57,9 +59,13 @@ def test_dots_equal_the_reference(way: str, queries: int, dim: int, extreme: int
 
 
 @numba.njit
-def _reaching(dots: npt.NDArray[np.int32], scales: npt.NDArray[np.float32], rests: npt.NDArray[np.float32],
-              base: np.int32, slope: np.float32, floor: np.float32) -> np.uint32:  # fmt: skip
+def _reaching(dots: Any, scales: Any, rests: Any, base: Any, slope: Any, floor: Any) -> Any:
     return reaching(address_of(dots), address_of(scales), address_of(rests), base, slope, floor)
+
+
+@numba.njit
+def _lowest(bits: Any) -> Any:
+    return lowest_bit(bits)
 
 
 @settings(max_examples=30, deadline=None)
@@ -76,12 +82,8 @@ def test_a_bit_for_each_row_that_reaches_the_floor(seed: int) -> None:
 
 
 def test_the_lowest_bit() -> None:
-    @numba.njit
-    def lowest(bits: np.uint32) -> int:
-        return lowest_bit(bits)
-
     for place in range(32):
-        assert lowest(np.uint32(2**31 | 2**place)) == place
+        assert _lowest(np.uint32(2**31 | 2**place)) == place
 
 
 def test_plain_and_parallel_are_kept_apart() -> None:
