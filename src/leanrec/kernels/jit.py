@@ -25,7 +25,9 @@ def jit_parallel(function: F) -> F:
     Numba caches by the name of a function alone: under one name, the first that was compiled of this and `jit` of the
     same function would serve as both.
     """
-    own = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
+    own = FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
     own.__qualname__ = f"{function.__qualname__}_parallel"
     own.__module__, own.__doc__ = function.__module__, function.__doc__
     return cast("F", numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")(own))
