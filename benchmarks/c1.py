@@ -4,6 +4,7 @@ A ladder of ways to keep the table as what is served, from float32 down. Each ru
 users that tune know, judged on users that tune (first figure) and certified on users that nothing was chosen with.
 Rungs that lose at most .6 % there are certified in order of bytes, and the first that is not certified ends it (a fixed
 sequence, so that every certificate keeps its 95 %): the ratio is float32's bytes over those of the last rung before.
+How far product codes heed what queries see (`asked`) is chosen by users that tune, at the first rung of product codes.
 What counts is every array that reading and scoring items needs: codes, ranges, pieces, basis; encoder, users and ids
 are the same for all.
 
@@ -42,6 +43,7 @@ LOSS = 0.01
 _PROMISING = 0.006
 _LARGE = 20_000
 _TUNING = 10_000
+ASKED = (0.0, 0.5, 1.0)
 _ASKED = int(os.environ.get("C1_USERS", "40000"))
 ALS = {"factors": 64, "unobserved": 0.003, "regularisation": 0.003, "iterations": 10}
 LADDER: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -59,7 +61,7 @@ LADDER: tuple[tuple[str, dict[str, Any]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A trained model, its data, the metric, and the settings that users that tune chose for its product codes."""
+    """A trained model, its data, the metric, settings of its product codes, and how many certifying users are asked."""
 
     name: str
     model: Recommender
@@ -118,16 +120,22 @@ def _million() -> World:
 
 
 def _ladder(world: World) -> tuple[int, float, list[Rung]]:
-    """Bytes of float32, its metric on certifying users, and all rungs by falling bytes."""
+    """Bytes of float32, its metric on certifying users, and rungs by falling bytes, to the one that ends it."""
     source = world.model.source
     assert isinstance(source, EmbeddingSource), "an encoder with an item table"
     tuning, certifying = (_cases(world, users, count) for users, count in (("tune", _TUNING), ("certify", world.asked)))
     work = Work(histories=tuning.histories, data=world.data)
     before = [_values(world, world.model, cases) for cases in (tuning, certifying)]
-    rungs = []
+    rungs: list[Rung] = []
+    asked: float | None = None
     for name, settings in LADDER:
         start = time.perf_counter()
-        chosen = {**settings, **(world.product if settings["kind"] == "product" else {})}
+        chosen = dict(settings)
+        if settings["kind"] == "product":
+            if asked is None:
+                asked = min(ASKED, key=lambda a: -float(_tried(world, work, {**settings, "asked": a}, tuning).mean()))
+                print(f"{world.name}: product codes heed what queries see by {asked:g}", flush=True)
+            chosen |= {**world.product, "asked": asked}
         lean, record = make_step({"step": "items", **chosen}).apply(world.model, work)
         seconds = time.perf_counter() - start
         after = [_values(world, lean, cases) for cases in (tuning, certifying)]
@@ -142,7 +150,15 @@ def _ladder(world: World) -> tuple[int, float, list[Rung]]:
             )
         )
         print(_line(world, source.items.nbytes, rungs[-1]), flush=True)
+        if rungs[-1].tuned <= _PROMISING and not rungs[-1].certificate.holds(LOSS):
+            break
     return source.items.nbytes, float(before[1].mean()), sorted(rungs, key=lambda rung: -rung.nbytes)
+
+
+def _tried(world: World, work: Work, settings: dict[str, Any], tuning: Cases) -> npt.NDArray[np.float64]:
+    """What users that tune get from product codes of these settings."""
+    step = make_step({"step": "items", **settings, **world.product})
+    return _values(world, step.apply(world.model, work)[0], tuning)
 
 
 def _cases(world: World, users: Any, count: int) -> Cases:
