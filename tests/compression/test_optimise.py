@@ -235,6 +235,14 @@ def test_another_budget_uses_what_is_known(
     assert "int8-items" not in first.chosen.plan and other.chosen.plan[-1] == "int8-items"
 
 
+def test_what_takes_long_to_learn_is_tried_last(
+    data: Dataset, trained: Recommender, steady: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Useless, "learns", True)
+    found = optimise.optimise(trained, data, Budget(max_quality_loss=0.05), options=OPTIONS)
+    assert [one.plan[0] for one in found.singles[1:]][-1] == "useless"
+
+
 def test_where_a_search_may_write(data: Dataset, trained: Recommender, tmp_path: Path, steady: list[str]) -> None:
     before = trained
     with pytest.raises(InputError, match="holds no search to resume"):
@@ -310,6 +318,7 @@ def test_the_command_line(
         (["--p99", "5ms", "--sampler", "tpee"], "did you mean 'tpe'"),
         (["--p99", "5ms", "--steps", "int8-item"], "did you mean 'int8-items'"),
         (["--p99", "5ms", "--trials", "0"], "trials must be at least 1"),
+        (["--p99", "5ms", "--again", "1"], "again is a share of the questions"),
         (["--p99", "5ms", "--price", str(tmp_path / "no.toml")], "does not exist"),
     ):
         assert run([*compress, *wrong]) == 2

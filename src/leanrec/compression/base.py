@@ -88,11 +88,13 @@ class Step(ABC, Generic[C]):
     """One way to make a recommender smaller or faster. C: its configuration.
 
     `name` is what a plan calls it; `Step(bits=4)` builds the configuration from keywords. `stage` is what it is for:
-    the optimiser tries at most one step of each stage, in the order of `STAGES`.
+    the optimiser tries at most one step of each stage, in the order of `STAGES`. `learns`: whether it trains a network,
+    for as long as it may.
     """
 
     name: ClassVar[str]
     stage: ClassVar[Stage]
+    learns: ClassVar[bool] = False
     Config: ClassVar[type[StepConfig]] = StepConfig
 
     def __init__(self, config: C | None = None, *, where: str = "", **overrides: Any) -> None:

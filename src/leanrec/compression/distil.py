@@ -57,6 +57,7 @@ class Distil(Step[DistilConfig]):
 
     name = "distil"
     stage = "student"
+    learns = True
     Config = DistilConfig
 
     def apply(self, model: Recommender, work: Work) -> tuple[Recommender, StepRecord]:

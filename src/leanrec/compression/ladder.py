@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from leanrec.compression import STEPS
 from leanrec.compression.base import Plan, StepRecord
 from leanrec.compression.budget import Price
 from leanrec.compression.figures import Figures, measured_figures
@@ -81,11 +82,12 @@ def rung(bench: Workbench, plan: Plan, price: Price, before: Figures | None = No
 def single_steps(bench: Workbench, space: PlanSpace, price: Price, deadline: float | None = None) -> list[Rung]:
     """The original, then each step alone: as it is by default, or with the first other setting that pays.
 
-    deadline: `time.time()` after which no further step is tried.
+    deadline: `time.time()` after which no further step is tried. Those that learn come last: each may take as long as
+    all others together.
     """
     rungs = [rung(bench, Plan(steps=()), price)]
     with Progress("measuring single steps", len(space.steps)) as progress:
-        for name in space.steps:
+        for name in sorted(space.steps, key=lambda name: STEPS[name].learns):
             if deadline is not None and time.time() >= deadline:
                 break
             rungs.append(_single(bench, space, name, price, rungs[0].figures))

@@ -40,6 +40,7 @@ class QuantiseAware(Step[QuantiseAwareConfig]):
 
     name = "quantise-aware"
     stage = "dense"
+    learns = True
     Config = QuantiseAwareConfig
 
     def apply(self, model: Recommender, work: Work) -> tuple[Recommender, StepRecord]:
