@@ -143,6 +143,12 @@ def manifest_link(folder: Path) -> None:
     (folder / MANIFEST).symlink_to(folder.parent / "m")
 
 
+def without_source(folder: Path) -> None:
+    for path in folder.glob("source-*"):
+        path.unlink()
+    config(source=None)(folder)
+
+
 def config(**changes: Any) -> Attack:
     return lambda folder: reseal(folder, recommender={**manifest_of(folder)["recommender"], **changes})
 
@@ -426,6 +432,7 @@ _CONFIGS: dict[str, tuple[str, Attack, str]] = {
     "rules of another kind": (FIRST, config(repeats="yes"), "not one of a recommender"),
     "extra rule": (FIRST, config(hook="os.system"), "not one of a recommender"),
     "no source": (FIRST, config(source=None), "belongs to nothing"),
+    "no source, and none of its files": (FIRST, without_source, "it has no source"),
     "unknown source": (FIRST, source(lambda s: s.update(kind="pickle")), "unknown source"),
     "source by module": (FIRST, source(lambda s: s.update(kind="os:system")), "unknown source"),
     "unknown index": (FIRST, inner(index="x"), "unknown index"),

@@ -14,7 +14,7 @@ from leanrec.core.ids import Vocabulary
 from leanrec.core.jagged import Jagged
 from leanrec.core.tensors import serialize
 from leanrec.events.history import FolderHistory
-from leanrec.events.memory import MemoryHistory
+from leanrec.events.memory import MemoryHistory, joined_histories
 
 ITEMS = Vocabulary(["a", "b", "c"])
 
@@ -100,3 +100,18 @@ def test_an_interrupted_replacement_is_undone(tmp_path: Path) -> None:
     small(tmp_path / "history")
     (tmp_path / "history").rename(tmp_path / ".history.old")
     assert FolderHistory(tmp_path / "history").get("u") == ["a", "b"]
+
+
+def test_new_events_come_after_what_was_known_before(tmp_path: Path) -> None:
+    users, items = Vocabulary(["w", "x"]), Vocabulary(["d", "a"])
+    events = Jagged.from_rows([[0], [1, 0]])
+    for before in (small(tmp_path / "history"), MemoryHistory(*_in_memory(small(tmp_path / "history")))):
+        joined = joined_histories(before, users, items, events)
+        assert joined.users() == ["u", "v", "w", "x"]
+        assert [joined.get(user) for user in "uvwx"] == [["a", "b"], [], ["c", "c", "a", "d"], ["a", "d"]]
+        assert joined.get("y") is None
+    assert joined_histories(None, users, items, events).get("x") == ["a", "d"]
+
+
+def _in_memory(history: FolderHistory) -> tuple[Vocabulary, Vocabulary, Jagged]:
+    return history.user_vocabulary, history.item_vocabulary, history.histories

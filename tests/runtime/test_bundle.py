@@ -17,8 +17,9 @@ from leanrec.core.errors import BundleError, InputError, MachineError
 from leanrec.runtime import bundle as bundles
 from leanrec.runtime.bundle import bundle_id, history_folder, open_bundle, resolve_bundle, write_bundle
 from leanrec.runtime.manifest import CHUNK, hash_chunks
+from leanrec.runtime.recommender import Recommender
 
-from .toys import recommender
+from .toys import ForgetfulSource, recommender
 
 VALUES = "source-items.safetensors"
 
@@ -181,3 +182,11 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_hash_is_sha256() -> None:
     assert hash_chunks(b"abc") == [hashlib.sha256(b"abc").hexdigest()]
     assert hash_chunks(b"") == []
+
+
+def test_a_source_that_reads_less_of_a_list_than_was_written_is_refused(tmp_path: Path) -> None:
+    recommender(fallback=ForgetfulSource("f", 50, [4])).save(tmp_path / "whole")
+    assert Recommender.load(tmp_path / "whole").fallback is not None
+    recommender(fallback=ForgetfulSource("f", 50, [4, 2])).save(tmp_path / "cut")
+    with pytest.raises(BundleError, match=r"fallback.config.rows has 2 entries, of which 1 are read"):
+        Recommender.load(tmp_path / "cut")

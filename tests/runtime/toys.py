@@ -84,6 +84,23 @@ class FixedSource(Source):
         return cls(name, config["num_items"])
 
 
+class ForgetfulSource(FixedSource):
+    """Reads only the first of the rows that its configuration lists."""
+
+    kind = "toy-forgetful"
+
+    def __init__(self, name: str, num_items: int, rows: Sequence[int] = ()) -> None:
+        super().__init__(name, num_items)
+        self.rows = list(rows)
+
+    def config(self) -> dict[str, Any]:
+        return {"num_items": self.num_items, "rows": self.rows}
+
+    @classmethod
+    def load(cls, name: str, config: Mapping[str, Any], parts: Parts) -> Self:
+        return cls(name, config["num_items"], config["rows"][:1])
+
+
 class PersonalSource(FixedSource):
     """Row u first for user u, and with `context` {"first": [row]} that row before it; for others the fixed order."""
 
@@ -147,6 +164,7 @@ class DictHistory(HistoryStore):
 
 ENGINES.entries.setdefault("toy-mean", Entry(f"{__name__}:MeanEngine", "for tests"))
 SOURCES.entries.setdefault("toy-fixed", Entry(f"{__name__}:FixedSource", "for tests"))
+SOURCES.entries.setdefault("toy-forgetful", Entry(f"{__name__}:ForgetfulSource", "for tests"))
 SOURCES.entries.setdefault("toy-personal", Entry(f"{__name__}:PersonalSource", "for tests"))
 
 
