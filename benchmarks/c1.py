@@ -41,6 +41,7 @@ from leanrec.runtime.sources.embedding import EmbeddingSource
 CACHE = ROOT / ".cache" / "c1"
 LOSS = 0.01
 _PROMISING = 0.006
+_HOPELESS = 0.05  # fewer bytes still would lose more
 _LARGE = 20_000
 _TUNING = 10_000
 ASKED = (0.0, 0.5, 1.0)
@@ -150,7 +151,8 @@ def _ladder(world: World) -> tuple[int, float, list[Rung]]:
             )
         )
         print(_line(world, source.items.nbytes, rungs[-1]), flush=True)
-        if rungs[-1].tuned <= _PROMISING and not rungs[-1].certificate.holds(LOSS):
+        asked_for = rungs[-1].tuned <= _PROMISING
+        if (asked_for and not rungs[-1].certificate.holds(LOSS)) or rungs[-1].tuned > _HOPELESS:
             break
     return source.items.nbytes, float(before[1].mean()), sorted(rungs, key=lambda rung: -rung.nbytes)
 
