@@ -114,8 +114,9 @@ class Battery:
         self.slowest = (0.0, "")
 
     def open(self, what: str, expected: tuple[bytes, ...] | None, *, must: str = "") -> None:
-        """Open what lies in the workplace. expected: answers of the bundle before it was damaged; None where it was
-        sealed again, and may be a sound bundle of its own. must: refused, with these words in the message.
+        """Open what lies in the workplace. expected: answers of the bundle before it was damaged, or of the one whose
+        manifest it has now; None where it was sealed again, and may be a sound bundle of its own. must: refused, with
+        these words in the message.
         """
         self.counts["tried"] += 1
         os.pwrite(1, f"{what[:200]:<200}\n".encode(), 0)
@@ -184,13 +185,15 @@ def main(job: dict[str, Any]) -> None:
         battery.open(name, known[kind] if name in SAFE else None, must="" if name in SAFE else words)
         battery.place.clear()
     names = sorted(bundles)
+    by_manifest = {files[MANIFEST]: known[name] for name, files in bundles.items()}
     for number in range(job.get("first", 0), job.get("first", 0) + job.get("count", 0)):
         rng = np.random.default_rng((job["seed"], number))
         name = names[number % len(names)]
         other = bundles[str(rng.choice(names))]
         change = damage if number // len(names) % 2 else forgery
-        battery.place.put(change(bundles[name], other, rng))
-        same = known[name] if change is damage else None
+        files = change(bundles[name], other, rng)
+        battery.place.put(files)
+        same = by_manifest.get(files.get(MANIFEST, b""), known[name]) if change is damage else None
         battery.open(f"{change.__name__} {number} of {name} (seed {job['seed']})", same)
         if len(battery.wrong) > 40:
             break

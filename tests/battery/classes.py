@@ -232,6 +232,7 @@ def parquet_lists() -> bytes:
 FIRST, INT8, FALL = "source-embedding", "index-certified-int8", "fallback-popular.safetensors"
 INDEX = "source-index.safetensors"
 NEAR, WORDS, ALIKE, CLICKS = "source-neighbours", "source-content", "source-similar-users", "scoring engine-plan"
+FIXED = "way to run an encoder-fixed"
 LAYER = "engine-transformer"
 ONE = np.zeros(1, np.uint8)
 F32 = np.float32
@@ -439,6 +440,9 @@ _CONFIGS: dict[str, tuple[str, Attack, str]] = {
     "unknown engine": (FIRST, source(lambda s: s["config"]["engine"].update(kind="x")), "unknown engine"),
     "unknown setting of a source": (FIRST, inner(hook="os.system"), "means nothing to this leanrec"),
     "unknown setting of an engine": (FIRST, engine(hook="os.system"), "unknown key"),
+    "true for a number of threads": (
+        FIXED, source(lambda s: s["config"]["engine"]["way"].update(threads=True)), "way to run its encoder is not one",
+    ),
     "unknown scorer": (CLICKS, source(lambda s: s["config"]["engine"].update(kind="x")), "unknown scoring engine"),
     "unknown operation": (
         CLICKS, source(lambda s: s["config"]["engine"]["config"]["plan"][0].update(op="eval")), "does not fit",
@@ -453,6 +457,7 @@ _CONFIGS: dict[str, tuple[str, Attack, str]] = {
     "two billion terms": (WORDS, inner(num_terms=2**31 - 1), "num_terms"),
     "a window beyond numbers": (ALIKE, inner(window=10**30), "window"),
     "a history of a billion": (CLICKS, source(lambda s: s["config"]["engine"]["config"].update(history=10**9)), "rows"),
+    "a history of less than nothing": (CLICKS, source(lambda s: s["config"]["tables"].update(history=-5)), "-5 items"),
     "a task that is not there": (CLICKS, inner(task=1), "task 1"),
     "items that are not there": (CLICKS, inner(items=41), "41 items"),
     "weights for other sources": (

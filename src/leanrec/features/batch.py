@@ -11,7 +11,10 @@ import numpy.typing as npt
 
 from leanrec.core.jagged import Jagged
 
-__all__ = ["FeatureBatch", "Layout"]
+__all__ = ["LONGEST_HISTORY", "FeatureBatch", "Layout"]
+
+LONGEST_HISTORY = 1 << 12
+"""Events of a history that may count: what is made of them grows with it, and with nothing that lies on disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,4 +76,14 @@ class FeatureBatch:
             self.categories_BF[rows],
             tuple(one.take(rows) for one in self.lists),
             None if self.history is None else self.history.take(rows),
+        )
+
+    def slice(self, start: int, stop: int) -> FeatureBatch:
+        """Rows start..stop as views."""
+        return FeatureBatch(
+            self.layout,
+            self.numbers_BF[start:stop],
+            self.categories_BF[start:stop],
+            tuple(one.slice(start, stop) for one in self.lists),
+            None if self.history is None else self.history.slice(start, stop),
         )

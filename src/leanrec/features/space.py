@@ -16,7 +16,7 @@ from leanrec.core.jagged import Jagged
 from leanrec.core.registry import nearest
 from leanrec.features import KINDS
 from leanrec.features.base import Encoded, Feature, Learner
-from leanrec.features.batch import FeatureBatch, Layout
+from leanrec.features.batch import LONGEST_HISTORY, FeatureBatch, Layout
 from leanrec.features.category import Category
 from leanrec.features.derived import Ages, Cross, learn_ages
 from leanrec.features.selection import mutual_information
@@ -58,8 +58,10 @@ class FeatureConfig(Config, frozen=True, kw_only=True):
     on training rows); 0 keeps all."""
 
     def __post_init__(self) -> None:
-        if self.history < 0 or self.keep < 0 or not 2 <= self.cross_size < 1 << 31:
-            raise ValueError("history and keep must not be negative, and cross_size must be at least 2")
+        if not 0 <= self.history <= LONGEST_HISTORY:
+            raise ValueError(f"history must be between 0 and {LONGEST_HISTORY}, not {self.history}")
+        if self.keep < 0 or not 2 <= self.cross_size < 1 << 31:
+            raise ValueError("keep must not be negative, and cross_size must be at least 2")
 
 
 class FeatureSpace:
@@ -182,7 +184,10 @@ class FeatureSpace:
                 features[one["side"]].append(KINDS[one["kind"]].load(str(one["column"]), one, own))
             ages = Ages.load(config["ages"], features)
             crosses = [Cross.load(values) for values in config["crosses"]]
-            made = cls(features, ages=ages, crosses=crosses, history=int(config["history"]))
+            history = config["history"]
+            if type(history) is not int or not 0 <= history <= LONGEST_HISTORY:
+                raise ValueError(f"histories of {str(history)[:20]} items")
+            made = cls(features, ages=ages, crosses=crosses, history=history)
             for cross in made.crosses:
                 cross.check(made.layout)
         except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leanrec.core.errors import BundleError
-from leanrec.features.batch import FeatureBatch, Layout
+from leanrec.features.batch import LONGEST_HISTORY, FeatureBatch, Layout
 from leanrec.features.stacked import Stacked, blank, padded
 from leanrec.kernels.row_products import row_products
 
@@ -21,7 +21,6 @@ __all__ = ["OPS", "PlanEngine"]
 
 F32 = npt.NDArray[np.float32]
 Weights = Mapping[str, F32]
-_LONGEST = 1 << 12  # events of a history: what is made of them grows with it and with nothing on disk
 Op = Callable[[Sequence[F32], Weights, Mapping[str, Any]], F32]
 
 
@@ -98,7 +97,7 @@ class PlanEngine:
             weights = {name: array for name, array in tensors.items() if name != "table"}
             if any(array.dtype != np.float32 for array in tensors.values()):
                 raise ValueError("arrays of other types")
-            if table.ndim != 2 or len(table) != Stacked.of(layout).total or not 0 <= history <= _LONGEST:
+            if table.ndim != 2 or len(table) != Stacked.of(layout).total or not 0 <= history <= LONGEST_HISTORY:
                 raise ValueError("the table of fields has other rows than the features have values")
             engine = cls(plan, layout, table, weights, history=history)
             engine.raw(blank(layout, 1))

@@ -100,7 +100,7 @@ def drive(engine: Engine, wanted: Mapping[str, Any] | None) -> Engine:
 
     if wanted is None:
         return engine
-    if set(wanted) != {"name", "threads"} or not isinstance(wanted["threads"], int) or wanted["threads"] < 1:
+    if set(wanted) != {"name", "threads"} or type(wanted["threads"]) is not int or wanted["threads"] < 1:
         raise BundleError(f"the bundle's way to run its encoder is not one: {str(wanted)[:100]}")
     name, threads = wanted["name"], min(wanted["threads"], len(os.sched_getaffinity(0)))
     if not isinstance(engine, SequenceEngine) or isinstance(engine, TimedEngine):  # ways know no times
