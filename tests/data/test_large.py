@@ -132,6 +132,6 @@ def test_a_disk_too_small_is_refused_before_it_is_filled(tmp_path, monkeypatch):
     monkeypatch.setattr(scratch, "MEMORY", 100)
     log_file = tmp_path / "log.parquet"
     frame([(n % 7, n % 5, n) for n in range(1000)]).write_parquet(log_file)
-    with pytest.raises(StorageError, match=r"has 0.0 GB to spare and preparing these events needs 0.0 GB: free some"):
+    with pytest.raises(StorageError, match=r"has 0.0 GB to spare and these events need 0.0 GB: free some"):
         prepare(log_file, out=tmp_path / "data")
     assert os.listdir(tmp_path) == ["log.parquet"]

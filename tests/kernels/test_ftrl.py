@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leanrec.core.jagged import Jagged
+from leanrec.kernels.fields import place_fields, place_fields_reference
 from leanrec.kernels.ftrl import ftrl, ftrl_reference, ftrl_weights
 from leanrec.kernels.least_squares import normal_equations, normal_product
 from leanrec.kernels.trees import score_trees, score_trees_reference
@@ -59,3 +60,19 @@ def test_trees_are_walked_as_in_plain_python(seed):
     x = np.stack([rng.normal(size=50), rng.normal(size=50), rng.integers(0, 80, 50).astype(float)], axis=1)
     given_ = (np.array([0, 0], np.int32), feature, rng.normal(size=15), children, rng.normal(size=15), sets, offsets)
     np.testing.assert_array_equal(score_trees(x, *given_), score_trees_reference(x, *given_))
+
+
+def test_fields_are_placed_as_the_reference_places_them():
+    rng = np.random.default_rng(0)
+    for count, width, numbers in [(0, 2, 1), (7, 0, 0), (9, 3, 0), (8, 0, 2), (50, 4, 3)]:
+        between = rng.integers(0, 4, count)
+        offsets = np.concatenate([[0], np.cumsum(width + numbers + between)])
+        fields = (
+            rng.integers(0, 9, (count, width)).astype(np.int32), np.arange(width, dtype=np.int32) * 9,
+            rng.normal(size=(count, numbers)).astype(np.float32), np.arange(numbers, dtype=np.int32) + 99,
+        )  # fmt: skip
+        one, other = ((np.full(offsets[-1], -1, np.int32), np.full(offsets[-1], -1, np.float32)) for _ in range(2))
+        place_fields(*fields, offsets, *one)
+        place_fields_reference(*fields, offsets, *other)
+        assert np.array_equal(one[0], other[0]) and np.array_equal(one[1], other[1])
+        assert (one[0] == -1).sum() == between.sum()

@@ -149,8 +149,7 @@ def test_the_two_forms_of_a_linear_model_agree_and_are_least_squares():
     rows, values = stacked.sparse(train.batch)
     labels = train.labels_BT[:, 0].astype(np.float64)
     path = [30.0, 1.0]
-    closed = ridge(rows, values, labels, stacked.total, path, "closed")
-    gradient = ridge(rows, values, labels, stacked.total, path, "gradient")
+    closed, gradient = ridge(train, path, "closed"), ridge(train, path, "gradient")
     dense = np.zeros((len(train), stacked.total))
     np.add.at(dense, (rows.row_of(), rows.values), values.astype(np.float64))
     for one, other, l2 in zip(closed, gradient, path, strict=True):

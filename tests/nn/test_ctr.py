@@ -75,7 +75,7 @@ def test_numpy_says_what_torch_says(name):
     tasks = 2 if name == "tasks" else 1
     task, some = task_of(PLANS[name]), rows(tasks=tasks)
     for seed in range(5):
-        task.step(rows(tasks=tasks, seed=seed))
+        task.learn(rows(tasks=tasks, seed=seed))
     used, coded = task._coded(some.batch)
     task.network.eval()
     with torch.no_grad():
@@ -104,7 +104,7 @@ def test_training_learns_and_repeats(name):
     def losses() -> list[float]:
         tasks = 2 if name == "tasks" else 1
         task, some = task_of(PLANS[name], mask=0.1), rows(64, tasks)
-        return [task.step(some) for _ in range(40)]
+        return [task.learn(some) for _ in range(40)]
 
     first, second = losses(), losses()
     assert first == second
@@ -160,8 +160,8 @@ def test_gates_close_under_their_penalty():
     plan = [step("gated", "gates", "fields"), *PLANS["gates"][1:]]
     free, pressed = task_of(plan), task_of(plan, gate_l1=1.0)
     for seed in range(40):
-        free.step(rows(seed=seed))
-        pressed.step(rows(seed=seed))
+        free.learn(rows(seed=seed))
+        pressed.learn(rows(seed=seed))
     assert (
         np.abs(pressed.engine().weights["gated.gate"]).sum() < 0.5 * np.abs(free.engine().weights["gated.gate"]).sum()
     )

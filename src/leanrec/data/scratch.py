@@ -48,11 +48,13 @@ class Scratch:
     def check(self, needed: int) -> None:
         """StorageError when the disk has not so many bytes to spare."""
         if self.folder is not None and needed > MEMORY:
-            free = shutil.disk_usage(self.folder).free
+            with disk_errors(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                free = shutil.disk_usage(self.folder).free
             if free < needed:
                 raise StorageError(
-                    f"{self.folder} has {free / 1e9:.1f} GB to spare and preparing these events needs "
-                    f"{needed / 1e9:.1f} GB: free some, or write to another disk"
+                    f"{self.folder} has {free / 1e9:.1f} GB to spare and these events need {needed / 1e9:.1f} GB: "
+                    "free some, or write to another disk"
                 )
 
     def array(self, count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from leanrec.core.jagged import Jagged
 from leanrec.features.batch import FeatureBatch, Layout
+from leanrec.kernels.fields import place_fields
 
 __all__ = ["Stacked", "blank", "padded"]
 
@@ -54,17 +55,16 @@ class Stacked:
         for one in batch.lists:
             lengths += one.lengths
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        rows_T, values_T = np.empty(offsets[-1], np.int32), np.ones(offsets[-1], np.float32)
-        at_B = offsets[:-1].copy()
-        rows_T[at_B[:, None] + np.arange(width)] = batch.categories_BF + self.categories_C
-        at_B += width
+        rows_T, values_T = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.float32)
+        place_fields(
+            batch.categories_BF, self.categories_C, batch.numbers_BF, self.numbers_M, offsets, rows_T, values_T
+        )
+        at_B = offsets[:-1] + width
         for start, one in zip(self.lists, batch.lists, strict=True):
             places, owner = np.arange(len(one.values)) - np.repeat(one.offsets[:-1], one.lengths), one.row_of()
             rows_T[at_B[owner] + places] = one.values + start
             values_T[at_B[owner] + places] = (1 / np.maximum(one.lengths, 1))[owner]
             at_B += one.lengths
-        rows_T[at_B[:, None] + np.arange(numbers)] = self.numbers_M
-        values_T[at_B[:, None] + np.arange(numbers)] = batch.numbers_BF
         return Jagged(rows_T, offsets), values_T
 
 

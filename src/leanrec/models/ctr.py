@@ -8,16 +8,21 @@ from typing import ClassVar, TypeVar
 
 import numpy as np
 
-from leanrec.core.console import say
 from leanrec.core.errors import ConfigError
 from leanrec.core.space import Choice, Dimension, Range
 from leanrec.features.batch import Layout
 from leanrec.models.scoring import Learned, Learning, ScoringModel
 from leanrec.nn.ctr import Step, step
-from leanrec.training.clicks import ClickOptions, ClickTask, search_length
+from leanrec.training.clicks import ClickBatches, ClickOptions, ClickTask
+from leanrec.training.judging import judge
 from leanrec.training.labelled import Labelled
+from leanrec.training.tracking.base import Everywhere
+from leanrec.training.trainer import Schedule, Trainer
 
 __all__ = ["NetworkConfig", "NetworkModel"]
+
+_UNJUDGED = 2
+"""Epochs at most where no validation row says when to stop."""
 
 
 class NetworkConfig(ClickOptions, frozen=True, kw_only=True):
@@ -71,17 +76,39 @@ class NetworkModel(ScoringModel[C]):
         if config.gates:
             plan = gated(plan)
         task = ClickTask(plan, layout, config.dim, config, learning.seed)
-        found = search_length(
-            task, train.main(tasks), valid.main(tasks), seed=learning.seed, deadline=learning.deadline,
-            looks=learning.length, on_score=learning.on_score, say=say,
-        )  # fmt: skip
-        facts: dict[str, object] = {"epochs": found.looks / config.looks}
-        gates = found.engine.weights.get("gated.gate")
+        looks = self._train(task, train.main(tasks), valid.main(tasks), learning)
+        engine = task.engine()
+        facts: dict[str, object] = {"epochs": looks / config.looks}
+        gates = engine.weights.get("gated.gate")
         if gates is not None:
             names = (*layout.categories, *layout.lists, *layout.numbers)
             order = np.argsort(-np.abs(gates), kind="stable")
             facts["gates"] = {names[place]: round(float(abs(gates[place])), 4) for place in order}
-        return Learned(found.engine, found.looks, facts=facts)
+        return Learned(engine, looks, facts=facts)
+
+    def _train(self, task: ClickTask, train: Labelled, valid: Labelled, learning: Learning) -> int:
+        """Train until validation stops getting better, or as long as told; how many looks. It ends as the best."""
+        config, judged = self.config, len(valid) > 0 and learning.length is None
+        most = (config.epochs if judged else min(config.epochs, _UNJUDGED)) * config.looks
+
+        def validate() -> float:
+            score = judge(task.engine(), valid, config.watch)
+            if learning.on_score is not None:
+                learning.on_score(trainer.progress.epoch, score)
+            return score
+
+        schedule = Schedule(
+            epochs=most if learning.length is None else learning.length, patience=config.patience,
+            save_every=learning.save_every, deadline=learning.deadline, unit="look",
+        )  # fmt: skip
+        trainer = Trainer(
+            task, ClickBatches(train, config, learning.seed), schedule, learning.progress(),
+            validate=validate if judged else None, folder=learning.folder, tracker=Everywhere(),
+        )  # fmt: skip
+        if learning.resume:
+            trainer.resume()
+        done = trainer.run()
+        return done.best_epoch if judged else done.epoch
 
 
 def gated(plan: Sequence[Step]) -> list[Step]:

@@ -86,11 +86,28 @@ class GBDT(ScoringModel[GBDTConfig]):
         return Learned(engine, trees, facts={"trees": trees, "importance": _importance(booster, layout, trees)})
 
 
+class _Columns(lightgbm.Sequence):
+    """What trees look at, made as LightGBM asks for it: it keeps a byte or two a value, and never the values."""
+
+    batch_size = 1 << 12
+
+    def __init__(self, rows: Labelled) -> None:
+        self._batch = rows.batch
+
+    def __len__(self) -> int:
+        return len(self._batch)
+
+    def __getitem__(self, at: int | slice | list[int]) -> npt.NDArray[np.float64]:
+        if isinstance(at, slice):
+            return tree_inputs(self._batch.slice(at.start, at.stop))
+        found = tree_inputs(self._batch.take(np.atleast_1d(np.asarray(at))))
+        return found if np.ndim(at) else found[0]
+
+
 def _dataset(rows: Labelled, fitted: Any = None) -> Any:
-    columns = tree_inputs(rows.batch)
     categories = list(range(len(rows.batch.layout.categories)))
     return lightgbm.Dataset(
-        columns, rows.labels_BT[:, 0], weight=rows.weights_B, categorical_feature=categories, reference=fitted,
+        _Columns(rows), rows.labels_BT[:, 0], weight=rows.weights_B, categorical_feature=categories, reference=fitted,
         free_raw_data=True,
     )  # fmt: skip
 

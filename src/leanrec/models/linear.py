@@ -6,7 +6,7 @@ equations, which are never formed; the residual ends a billionth of its start.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -29,6 +29,8 @@ __all__ = ["Linear", "LinearConfig", "linear_engine", "ridge"]
 F64 = npt.NDArray[np.float64]
 _CLOSED = 6000
 """Weights above which the matrix of the closed form is not worth its memory."""
+_TOGETHER = 1 << 14
+"""Rows that are laid out for the kernels at a time."""
 _PATH = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
 
 
@@ -55,17 +57,14 @@ class Linear(ScoringModel[LinearConfig]):
 
     def learn(self, train: Labelled, valid: Labelled, learning: Learning) -> Learned:
         layout = train.batch.layout
-        stacked = Stacked.of(layout)
-        rows, values_T = stacked.sparse(train.batch)
         if train.weights_B is not None:
             raise ConfigError(f"{self.name} cannot weigh rows: use balance=undersample or oversample")
-        labels = train.labels_BT[:, 0].astype(np.float64)
-        solver = self.config.solver or ("closed" if stacked.total <= _CLOSED else "gradient")
+        solver = self.config.solver or ("closed" if Stacked.of(layout).total <= _CLOSED else "gradient")
         path = [self.config.l2] if self.config.l2 is not None else [10.0] if not len(valid) else list(_PATH)
         if learning.length is not None and self.config.l2 is None:
             path = [_PATH[learning.length]]
         best: tuple[float, int, PlanEngine] | None = None
-        for place, w_R in enumerate(ridge(rows, values_T, labels, stacked.total, path, solver)):
+        for place, w_R in enumerate(ridge(train, path, solver)):
             engine = linear_engine(w_R, layout)
             score = 0.0
             if len(valid) and len(path) > 1:
@@ -81,42 +80,52 @@ class Linear(ScoringModel[LinearConfig]):
         return Learned(best[2], length, "identity", {"l2": l2, "solver": solver})
 
 
-def ridge(
-    rows: Jagged, values_T: npt.NDArray[np.float32], labels_B: F64, total: int, path: list[float],
-    solver: Literal["closed", "gradient"],
-) -> list[F64]:  # fmt: skip
-    """(total + 1,) weights for each penalty of the path, the constant last. The gradient form starts from the last."""
-    values = values_T.astype(np.float64)
+def ridge(train: Labelled, path: list[float], solver: Literal["closed", "gradient"]) -> list[F64]:
+    """(R + 1,) weights for each penalty of the path, the constant last. The gradient form starts from the last."""
+    total = Stacked.of(train.batch.layout).total
     moment_R = np.zeros(total + 1)
     if solver == "closed":
         gram_RR = np.zeros((total + 1, total + 1))
-        normal_equations(rows.offsets, rows.values, values, labels_B, gram_RR, moment_R)
+        for rows, values_T, labels_B in _sparse(train):
+            normal_equations(rows.offsets, rows.values, values_T, labels_B, gram_RR, moment_R)
         found = []
         for l2 in path:
             penalised = gram_RR.copy()
             penalised[np.arange(total), np.arange(total)] += l2
             found.append(np.asarray(np.linalg.solve(penalised, moment_R)))
         return found
-    np.add.at(moment_R, rows.values, values * labels_B[rows.row_of()])
-    moment_R[-1] = labels_B.sum()
+    squares_R = np.zeros(total + 1)
+    for rows, values_T, labels_B in _sparse(train):
+        moment_R[:-1] += np.bincount(rows.values, values_T * labels_B[rows.row_of()], total)
+        squares_R[:-1] += np.bincount(rows.values, values_T**2, total)
+        moment_R[-1] += labels_B.sum()
     w_R, found = np.zeros(total + 1), []
     for l2 in path:
-        w_R = _conjugate(rows, values, moment_R, w_R, l2)
+        w_R = _conjugate(train, moment_R, squares_R, w_R, l2)
         found.append(w_R)
     return found
 
 
-def _conjugate(rows: Jagged, values_T: F64, moment_R: F64, start_R: F64, l2: float) -> F64:
+def _sparse(train: Labelled) -> Iterator[tuple[Jagged, F64, F64]]:
+    """The rows and their labels, a block at a time."""
+    stacked = Stacked.of(train.batch.layout)
+    for block in train.blocks(_TOGETHER):
+        rows, values_T = stacked.sparse(block.batch)
+        yield rows, values_T.astype(np.float64), block.labels_BT[:, 0].astype(np.float64)
+
+
+def _conjugate(train: Labelled, moment_R: F64, squares_R: F64, start_R: F64, l2: float) -> F64:
     penalty_R = np.full(len(moment_R), l2)
     penalty_R[-1] = 0.0
 
     def product(w_R: F64) -> F64:
         out_R = penalty_R * w_R
-        normal_product(rows.offsets, rows.values, values_T, w_R, out_R)
+        for rows, values_T, _ in _sparse(train):
+            normal_product(rows.offsets, rows.values, values_T, w_R, out_R)
         return out_R
 
-    scale_R = np.bincount(rows.values, values_T**2, len(moment_R)) + penalty_R  # Jacobi: frequent values converge first
-    scale_R[-1] = max(len(rows), 1)
+    scale_R = squares_R + penalty_R  # Jacobi: frequent values converge first
+    scale_R[-1] = max(len(train), 1)
     w_R = start_R.copy()
     residual_R = moment_R - product(w_R)
     move_R = residual_R / scale_R

@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 from leanrec.core.console import say
 from leanrec.core.errors import ConfigError
-from leanrec.core.jagged import Jagged
 from leanrec.core.space import Dimension, Range
 from leanrec.data.dataset import Dataset
 from leanrec.data.examples.events import examples_of
 from leanrec.data.examples.renumbered import Renumbered
+from leanrec.data.scratch import Scratch
 from leanrec.features.stacked import Stacked
 from leanrec.kernels.ftrl import ftrl, ftrl_weights
 from leanrec.models.base import FitOptions
@@ -32,10 +32,13 @@ from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.scorer import ScoringSource
 from leanrec.training.judging import Watch, judge
 from leanrec.training.labelled import Labelled, RowsConfig, balanced, encode
+from leanrec.training.shuffling import shuffled
 
 __all__ = ["FTRLState", "Logistic", "LogisticConfig"]
 
 _PATH = (1.0, 3.0, 10.0, 30.0)
+_TOGETHER = 1 << 14
+"""Rows that are laid out for the kernel at a time."""
 
 
 class LogisticConfig(RowsConfig, frozen=True, kw_only=True):
@@ -120,10 +123,11 @@ class Logistic(ScoringModel[LogisticConfig]):
             refit=options.refit,
         )  # fmt: skip
         rows = Renumbered(plain, growth.user_rows, growth.items.rows(data.items.ids()))
-        train, _ = balanced(encode(source.tables.space, rows, "train"), config.balance, options.seed)
+        with Scratch(options.run) as scratch:
+            train = encode(source.tables.space, rows, "train", scratch)
+            train, _ = balanced(train, config.balance, options.seed, scratch)
         state = state.copy()
-        stacked = Stacked.of(train.batch.layout)
-        self.absorb(state, *stacked.sparse(train.batch), train, facts["l2"], np.random.default_rng(options.seed))
+        self.absorb(state, train, facts["l2"], [options.seed])
         tables = source.tables.grown(rows, len(growth.users), len(growth.items))
         engine = self._engine(state, facts["l2"], train)
         updated = grow(
@@ -136,12 +140,11 @@ class Logistic(ScoringModel[LogisticConfig]):
         self, train: Labelled, valid: Labelled | None, l2: float, learning: Learning, passes: int | None = None
     ) -> tuple[FTRLState, float, int]:
         """The state after the best number of passes, its score (0 without validation) and that number."""
-        config, stacked = self.config, Stacked.of(train.batch.layout)
-        rows, values_T = stacked.sparse(train.batch)
-        state, best = FTRLState.fresh(stacked.total), (-np.inf, 0)
+        config = self.config
+        state, best = FTRLState.fresh(Stacked.of(train.batch.layout).total), (-np.inf, 0)
         kept = state
         for number in range(1, (passes or config.passes) + 1):
-            self.absorb(state, rows, values_T, train, l2, np.random.default_rng([learning.seed, number]))
+            self.absorb(state, train, l2, [learning.seed, number])
             score = 0.0
             if valid is not None and len(valid):
                 score = judge(self._engine(state, l2, train), valid, config.watch)
@@ -154,17 +157,18 @@ class Logistic(ScoringModel[LogisticConfig]):
                 break
         return kept, best[0], best[1]
 
-    def absorb(
-        self, state: FTRLState, rows: Jagged, values_T: npt.NDArray[np.float32], train: Labelled, l2: float,
-        rng: np.random.Generator,
-    ) -> None:  # fmt: skip
-        """One pass over the rows; the state moves in place."""
-        config = self.config
-        weights = np.ones(len(train)) if train.weights_B is None else train.weights_B.astype(np.float64)
-        ftrl(
-            rows.offsets, rows.values, values_T, train.labels_BT[:, 0], weights, rng.permutation(len(train)),
-            state.z_R, state.n_R, config.alpha, config.beta, config.l1, l2,
-        )  # fmt: skip
+    def absorb(self, state: FTRLState, train: Labelled, l2: float, seed: list[int]) -> None:
+        """One pass over the rows, shuffled by the seed; the state moves in place."""
+        config, stacked = self.config, Stacked.of(train.batch.layout)
+        for order in shuffled(len(train), config.shuffle, seed):
+            for start in range(0, len(order), _TOGETHER):
+                some = train.take(order[start : start + _TOGETHER])
+                rows, values_T = stacked.sparse(some.batch)
+                weights = np.ones(len(some)) if some.weights_B is None else some.weights_B.astype(np.float64)
+                ftrl(
+                    rows.offsets, rows.values, values_T, some.labels_BT[:, 0], weights, np.arange(len(some)),
+                    state.z_R, state.n_R, config.alpha, config.beta, config.l1, l2,
+                )  # fmt: skip
 
     def _engine(self, state: FTRLState, l2: float, train: Labelled) -> PlanEngine:
         config = self.config

@@ -5,11 +5,14 @@ A model says how it learns (`learn`); the rest is the same for a logistic regres
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -21,6 +24,7 @@ from leanrec.core.ids import Vocabulary
 from leanrec.data.dataset import Dataset
 from leanrec.data.examples.base import Examples
 from leanrec.data.examples.events import IMPLICIT, examples_of
+from leanrec.data.scratch import Scratch
 from leanrec.evaluation.binary import auc, calibration_error, log_loss
 from leanrec.features.space import FeatureConfig, FeatureSpace
 from leanrec.features.tables import FeatureTables
@@ -30,6 +34,7 @@ from leanrec.runtime.base import ScoringEngine
 from leanrec.runtime.calibration import Calibrator, fit_calibrator
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.scorer import ScoringSource
+from leanrec.training.checkpoints import Progress, stored_progress
 from leanrec.training.judging import raw_scores
 from leanrec.training.labelled import Labelled, RowsConfig, balanced, encode
 
@@ -47,13 +52,24 @@ IMPRESSION = "impression"
 @dataclass(frozen=True, slots=True)
 class Learning:
     """How to learn, beside the rows. length: how long (epochs, passes, trees: as `Learned.length` said); None finds
-    out on validation. deadline: `time.monotonic()` to end by. on_score: told each validation score.
+    out on validation. deadline: `time.monotonic()` to end by. on_score: told each validation score. folder: where a
+    model that learns in steps keeps checkpoints, `save_every` seconds apart, and goes on from those of the same
+    `fingerprint` when it is to `resume`.
     """
 
     seed: int
     deadline: float | None = None
     length: int | None = None
     on_score: Callable[[int, float], None] | None = None
+    folder: Path | None = None
+    resume: bool = False
+    save_every: float = 60.0
+    fingerprint: str = ""
+
+    def progress(self) -> Progress:
+        """Where what is resumed stands, else the start."""
+        stored = stored_progress(self.folder if self.resume else None, self.fingerprint)
+        return stored or Progress(fingerprint=self.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,36 +135,57 @@ class ScoringModel(Model[C]):
 
         examples: the rows, given whether validation rows train too.
         """
-        limit = options.time_limit
-        deadline = None if limit is None else time.monotonic() + limit * (_SEARCH_SHARE if options.refit else 1.0)
         rows = examples(False)
-        space, train, valid = self._encoded(rows)
-        say(f"{rows}: fields {', '.join((*space.layout.categories, *space.layout.lists, *space.layout.numbers))}")
-        train, shift = balanced(train, self.config.balance, options.seed)
-        learned = self.learn(train, valid, Learning(options.seed, deadline, on_score=options.on_score))
-        shift += math.log(rows.rate)
-        calibrator = self._calibrator(learned, valid, shift)
-        facts = {"task": "ctr", "labels": list(rows.labels), "calibration": calibrator.way, **learned.facts}
-        facts |= _judged(learned.engine, calibrator, valid, self.served)
-        tables = FeatureTables.build(space, rows)
-        if options.refit and len(valid):
+        searching = self._learning(options, "search", rows)
+        with Scratch(options.run) as scratch:
+            space, train, valid = self._encoded(rows, scratch)
+            say(f"{rows}: fields {', '.join((*space.layout.categories, *space.layout.lists, *space.layout.numbers))}")
+            train, shift = balanced(train, self.config.balance, options.seed, scratch)
+            learned = self.learn(train, valid, searching)
+            shift += math.log(rows.rate)
+            calibrator = self._calibrator(learned, valid, shift)
+            facts = {"task": "ctr", "labels": list(rows.labels), "calibration": calibrator.way, **learned.facts}
+            facts |= _judged(learned.engine, calibrator, valid, self.served)
+            again = options.refit and len(valid) > 0
+        if again:
+            del train, valid
             rows = examples(True)
-            space, train, none = self._encoded(rows)
-            train, _ = balanced(train, self.config.balance, options.seed)
-            learned = self.learn(train, none, Learning(options.seed, length=learned.length))
-            tables = FeatureTables.build(space, rows)
+            with Scratch(options.run) as scratch:
+                space, train, _ = self._encoded(rows, scratch)
+                train, _ = balanced(train, self.config.balance, options.seed, scratch)
+                none = train.take(np.arange(0))
+                learned = self.learn(train, none, self._learning(options, "refit", rows, learned.length))
+        tables = FeatureTables.build(space, rows)
         source = ScoringSource(self.name, num_items, tables, learned.engine, calibrator, task=self.served)
         return source, facts, learned.state
 
-    def _encoded(self, rows: Examples) -> tuple[FeatureSpace, Labelled, Labelled]:
+    def _learning(
+        self, options: FitOptions, stage: Literal["search", "refit"], rows: Examples, length: int | None = None
+    ) -> Learning:
+        """One of two stages. A search that a refit had already followed is over: it gets no more time."""
+        kept = options.run / "checkpoints" if options.run else None
+        deadline = None
+        if stage == "search":
+            if options.time_limit is not None:
+                deadline = time.monotonic() + options.time_limit * (_SEARCH_SHARE if options.refit else 1.0)
+            if options.resume and kept is not None and (kept / "refit" / "last.safetensors").exists():
+                deadline = 0.0
+        told = [self.name, to_dict(self.config), options.seed, options.refit, rows.fingerprint, stage, length]
+        return Learning(
+            options.seed, deadline, length, options.on_score if stage == "search" else None,
+            folder=kept / stage if kept else None, resume=options.resume, save_every=options.save_every,
+            fingerprint=hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest(),
+        )  # fmt: skip
+
+    def _encoded(self, rows: Examples, scratch: Scratch) -> tuple[FeatureSpace, Labelled, Labelled]:
         if not rows.rows("train"):
             raise InputError(f"{rows.name} has no row with a label to learn from: choose another label")
         features = {**self.config.features, "history": self.config.history if self.history else 0}
         space = FeatureSpace.fit(rows, build(FeatureConfig, features, where=f"{self.name}: features"))
-        train = encode(space, rows, "train")
-        if len(np.unique(train.labels_BT[:, 0])) < 2:
+        train = encode(space, rows, "train", scratch)
+        if train.labels_BT[:, 0].min() == train.labels_BT[:, 0].max():
             raise InputError(f"all rows of {rows.name} have the same label {rows.label!r}: choose another label")
-        return space, train, encode(space, rows, "valid")
+        return space, train, encode(space, rows, "valid", scratch)
 
     def _calibrator(self, learned: Learned, valid: Labelled, shift: float) -> Calibrator:
         if not len(valid):

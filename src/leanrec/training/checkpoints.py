@@ -16,8 +16,6 @@ from leanrec.core.tensors import map_tensors, write_tensors
 
 __all__ = ["Progress", "load_checkpoint", "save_checkpoint", "stored_progress"]
 
-_UNJUDGED = -1.0
-
 
 class Progress(msgspec.Struct, kw_only=True):
     """Where a run stands.
@@ -32,7 +30,8 @@ class Progress(msgspec.Struct, kw_only=True):
     """Step within the epoch: the next one to take."""
     best_epoch: int = 0
     """Epochs done when validation was best; 0 before the first validation too, see `judged`."""
-    best_score: float = _UNJUDGED
+    best_score: float = -1.0
+    """Of `best_epoch`; says nothing before the first validation."""
     scores: list[float] = msgspec.field(default_factory=list)
     loss_sum: float = 0.0
     """Of the epoch under way, with `loss_count` predictions."""
@@ -45,7 +44,7 @@ class Progress(msgspec.Struct, kw_only=True):
     @property
     def judged(self) -> bool:
         """Whether a validation said how good an epoch, or the start, was."""
-        return self.best_score > _UNJUDGED
+        return bool(self.scores)
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, npt.NDArray[Any]], progress: Progress) -> None:

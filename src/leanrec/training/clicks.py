@@ -1,12 +1,10 @@
-"""Training of click networks: batches of coded rows, the touched rows of one field table, early stopping."""
+"""Training of click networks: batches of coded rows, the touched rows of one field table."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -15,20 +13,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from leanrec.core.errors import LeanrecError
 from leanrec.features.batch import FeatureBatch, Layout
 from leanrec.features.stacked import Stacked, padded
 from leanrec.nn.ctr import Plan
 from leanrec.nn.ctr.network import Network, Rows
 from leanrec.nn.tables import make_table
 from leanrec.runtime.engines.ctr import PlanEngine
-from leanrec.training.judging import Watch, judge
+from leanrec.training.judging import Watch
 from leanrec.training.labelled import Labelled, RowsConfig
+from leanrec.training.shuffling import shuffled
+from leanrec.training.states import State, load_network, network_state, under
+from leanrec.training.workers.base import Workers
+from leanrec.training.workers.solo import Solo
 
-__all__ = ["ClickOptions", "ClickTask", "Found", "search_length"]
+__all__ = ["ClickBatch", "ClickBatches", "ClickOptions", "ClickTask"]
 
-_UNJUDGED = 2
-"""Epochs at most where no validation row says when to stop."""
+_MASK = 0xC71C
 
 
 class ClickOptions(RowsConfig, frozen=True, kw_only=True):
@@ -58,23 +58,79 @@ class ClickOptions(RowsConfig, frozen=True, kw_only=True):
     """What validation decides by."""
 
 
+@dataclass(frozen=True, slots=True)
+class ClickBatch:
+    """Rows to learn from at once. step: their place among those of the look."""
+
+    rows: Labelled
+    step: int
+
+    @property
+    def predictions(self) -> int:
+        return len(self.rows)
+
+
+class ClickBatches:
+    """Rows in batches. What `Trainer` calls an epoch is a look at validation's distance from the next: one of `looks`
+    parts of a pass over all rows, whose order `shuffled` draws anew for each pass.
+    """
+
+    def __init__(self, rows: Labelled, options: ClickOptions, seed: int) -> None:
+        self.rows, self.options, self.seed = rows, options, seed
+
+    @property
+    def tokens(self) -> int:
+        """Rows of a look; the first ones of a pass may have one more than the others."""
+        return -(-len(self.rows) // self.options.looks)
+
+    def epoch(
+        self, epoch: int, start: int = 0, *, announce: Callable[[ClickBatch], None] = lambda batch: None
+    ) -> Iterator[ClickBatch]:
+        """The batches of a look from step `start` on."""
+        options, count = self.options, len(self.rows)
+        part = epoch % options.looks
+        ends = np.cumsum([(count + options.looks - 1 - look) // options.looks for look in range(options.looks)])
+        first, last = int(ends[part - 1]) if part else 0, int(ends[part])
+        seed, step = [self.seed, epoch - part + 1], start
+        left = np.empty(0, np.int64)
+        for rows in shuffled(count, options.shuffle, seed, first + start * options.batch, last):
+            left = np.concatenate([left, rows])
+            whole = len(left) // options.batch * options.batch
+            for at in range(0, whole, options.batch):
+                yield self._batch(left[at : at + options.batch], step, announce)
+                step += 1
+            left = left[whole:]
+        if len(left):
+            yield self._batch(left, step, announce)
+
+    def _batch(self, rows: npt.NDArray[np.int64], step: int, announce: Callable[[ClickBatch], None]) -> ClickBatch:
+        batch = ClickBatch(self.rows.take(rows), step)
+        announce(batch)
+        return batch
+
+
 class ClickTask:
-    """A network, its field table and their optimisers; `step` learns from rows, `engine` answers as it stands."""
+    """A network, its field table and their optimisers: what `Trainer` trains; `engine` answers as it stands."""
 
     def __init__(self, plan: Plan, layout: Layout, dim: int, options: ClickOptions, seed: int) -> None:
         self.plan, self.layout, self.options, self.history = plan, layout, options, options.history
         self.stacked = Stacked.of(layout)
-        self._generator = np.random.default_rng([seed, 0xC71C])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = Network(plan, dim=dim, numbers=len(layout.numbers), fields=self.stacked.fields)
         self.table = make_table("dense", self.stacked.total, dim + 1, seed=seed, options={"std": 0.01})
         weights = list(self.network.parameters())
         self._dense = torch.optim.AdamW(weights, lr=options.lr, weight_decay=options.weight_decay)
+        self.workers: Workers = Solo()
+        self.lr, self.grad_norm = options.lr, 0.0
         self._seed, self._steps = seed, 0
 
-    def step(self, rows: Labelled) -> float:
-        """One step of both optimisers on a batch; its mean loss."""
+    def step(self, batch: ClickBatch) -> float:
+        """One step of both optimisers; the mean loss before it."""
+        return self.learn(batch.rows)
+
+    def learn(self, rows: Labelled) -> float:
+        """`step` on rows."""
         batch = self._masked(rows.batch)
         rows_U, coded = self._coded(batch)
         leaf_UE = self.table.gather(rows_U)
@@ -85,9 +141,6 @@ class ClickTask:
         loss = self._loss(logits_BT, rows)
         self._dense.zero_grad(set_to_none=True)
         (loss + self._gate_penalty()).backward()  # type: ignore[no-untyped-call]
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise LeanrecError(f"the loss is {value} after {self._steps} steps: lower lr ({self.options.lr:g})")
         grad_UE, leaf = leaf_UE.grad, leaf_UE.detach()
         assert grad_UE is not None
         if self.options.l1 or self.options.l2:
@@ -95,13 +148,32 @@ class ClickTask:
         self._dense.step()
         self.table.apply(rows_U, grad_UE, self.options.lr)
         self._steps += 1
-        return value
+        return float(loss.detach())
 
     def engine(self) -> PlanEngine:
         """What serves, with copies of the weights."""
         leaf = self.table.gather(None).detach().numpy().copy()
         plan = [msgspec.to_builtins(step) for step in self.plan]
         return PlanEngine(plan, self.layout, leaf, self.network.arrays(), history=self.history)
+
+    def prefetch(self, batch: ClickBatch) -> None:
+        """Nothing to read ahead: the table is in memory."""
+
+    def state(self) -> State:
+        """Everything an exact resume needs."""
+        state: State = {"steps": np.asarray([self._steps], np.int64)}
+        state |= {f"table.{name}": array for name, array in self.table.state().items()}
+        return state | network_state(self.network, self._dense)
+
+    def load_state(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take over what `state` gave."""
+        self._steps = int(state["steps"][0])
+        self.table.load_state(under(state, "table."))
+        load_network(self.network, self._dense, state)
+
+    def keep(self, states: Sequence[State]) -> None:
+        """Only these states may be loaded again."""
+        self.table.keep([under(state, "table.") for state in states])
 
     def _loss(self, logits_BT: Tensor, rows: Labelled) -> Tensor:
         labels = torch.from_numpy(rows.labels_BT.astype(np.float32))
@@ -120,7 +192,8 @@ class ClickTask:
     def _masked(self, batch: FeatureBatch) -> FeatureBatch:
         if not self.options.mask:
             return batch
-        keep = self._generator.random(batch.categories_BF.shape, np.float32) >= self.options.mask
+        random = np.random.default_rng([self._seed, _MASK, self._steps])
+        keep = random.random(batch.categories_BF.shape, np.float32) >= self.options.mask
         return FeatureBatch(batch.layout, batch.numbers_BF, batch.categories_BF * keep, batch.lists, batch.history)
 
     def _coded(self, batch: FeatureBatch) -> tuple[npt.NDArray[np.int32], Rows]:
@@ -144,58 +217,3 @@ class ClickTask:
         target, history = categories_BC[:, stacked.target], cut[after + 1].view(len(batch), -1)
         mask = torch.from_numpy(mask_BL.astype(np.float32))
         return rows_U, Rows(categories_BC, lists, cut[after], numbers, target, history, mask)
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """looks: how many looks' worth of training was best. score: of the best, larger is better; NaN without one."""
-
-    engine: PlanEngine
-    looks: int
-    score: float
-
-
-def search_length(
-    task: ClickTask, train: Labelled, valid: Labelled | None, *, seed: int, deadline: float | None = None,
-    looks: int | None = None, on_score: Callable[[int, float], None] | None = None,
-    say: Callable[[str], None] = lambda _: None,
-) -> Found:  # fmt: skip
-    """Train until validation stops getting better, or for exactly `looks`; the best engine.
-
-    deadline: `time.monotonic()` after which the look under way is the last. A look is a part of an epoch.
-    """
-    options = task.options
-    judged = valid is not None and len(valid) > 0 and looks is None
-    epochs = options.epochs if judged else min(options.epochs, _UNJUDGED)
-    most = epochs * options.looks if looks is None else looks
-    best, found = -math.inf, Found(task.engine(), 0, math.nan)
-    parts: list[npt.NDArray[np.int64]] = []
-    for look in range(1, most + 1):
-        if not parts:
-            order = np.random.default_rng([seed, look]).permutation(len(train))
-            parts = np.array_split(order, options.looks)
-        loss = _run(task, train, parts.pop(0))
-        late = deadline is not None and time.monotonic() > deadline
-        if not judged:
-            if late or look == most:
-                return Found(task.engine(), look, math.nan)
-            continue
-        assert valid is not None
-        engine = task.engine()
-        score = judge(engine, valid, options.watch)
-        say(f"epoch {look / options.looks:g}: loss {loss:.4f}, validation {options.watch} {abs(score):.4f}")
-        if score > best:
-            best, found = score, Found(engine, look, score)
-        if on_score is not None:
-            on_score(look, score)
-        if late or look - found.looks >= options.patience:
-            break
-    return found
-
-
-def _run(task: ClickTask, train: Labelled, order: npt.NDArray[np.int64]) -> float:
-    losses = [
-        task.step(train.take(order[start : start + task.options.batch]))
-        for start in range(0, len(order), task.options.batch)
-    ]
-    return float(np.mean(losses)) if losses else math.nan

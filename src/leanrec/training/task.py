@@ -24,6 +24,7 @@ from leanrec.training.objectives.base import Objective, Predictions
 from leanrec.training.profile import moved, stage, staged
 from leanrec.training.schedules import rate_at
 from leanrec.training.soft import soft_loss
+from leanrec.training.states import under
 from leanrec.training.workers.base import Workers
 from leanrec.training.workers.solo import Solo
 
@@ -284,7 +285,7 @@ class NextItem:
     @torch.no_grad()
     def _with_texts(self, texts: ItemText, items_ND: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(N, D) a copy: the vectors that `texts`, with weights averaged if asked for, makes of all rows."""
-        arrays = _under(self._dense() if self._average is None else self._average.dense(), "texts.")
+        arrays = under(self._dense() if self._average is None else self._average.dense(), "texts.")
         weights = {name: self._to(torch.from_numpy(array)) for name, array in arrays.items()}
         texts.eval()
         given = (self._to(torch.from_numpy(np.array(items_ND))), self._rows(None), self.steps)
@@ -312,7 +313,7 @@ class NextItem:
 
     def keep(self, states: Sequence[Mapping[str, npt.NDArray[Any]]]) -> None:
         """Of all states given so far only these, by now safe, may be loaded again."""
-        self.table.keep([_under(state, "table.") for state in states])
+        self.table.keep([under(state, "table.") for state in states])
 
     def close(self) -> None:
         """Let go of the table's files and threads; what `weights` and `items` gave stays."""
@@ -329,17 +330,17 @@ class NextItem:
         self.steps = int(state["steps"][0])
         kept = self.net.state_dict(keep_vars=True)
         self.net.load_state_dict(
-            {name: self.workers.place(kept[name], array) for name, array in _under(state, "net.").items()}
+            {name: self.workers.place(kept[name], array) for name, array in under(state, "net.").items()}
         )
-        self.table.load_state(_under(state, "table."))
+        self.table.load_state(under(state, "table."))
         moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in _under(state, "adam.").items():
+        for key, value in under(state, "adam.").items():
             index, name = key.split(".")
             parameter = self._parameters()[int(index)]
             moments.setdefault(int(index), {})[name] = self.workers.place(parameter, value)
         self._adam.load_state_dict({**self._adam.state_dict(), "state": moments})
         if self._average is not None:
-            average = _under(state, "average.")
+            average = under(state, "average.")
             average |= {name: self.workers.mine(average[name]) for name in _BY_ROW}
             self._average.load_state(average)
         if self._scaler.is_enabled():
@@ -347,10 +348,6 @@ class NextItem:
             self._scaler.load_state_dict(
                 {**self._scaler.state_dict(), "scale": float(scale), "_growth_tracker": int(tracker)}
             )
-
-
-def _under(state: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
-    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
 
 
 def _groups(net: nn.Module, texts: ItemText | None) -> list[dict[str, Any]]:

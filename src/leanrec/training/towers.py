@@ -16,13 +16,13 @@ from leanrec.nn.tables.base import Table
 from leanrec.nn.towers import Towers
 from leanrec.training.negatives import make_negatives
 from leanrec.training.objectives.base import Objective, Predictions
+from leanrec.training.states import State, load_network, network_state, under
 from leanrec.training.workers.base import Workers
 from leanrec.training.workers.solo import Solo
 
 __all__ = ["TowerBatch", "TowerLoader", "TowerTask"]
 
 I32 = npt.NDArray[np.int32]
-State = dict[str, npt.NDArray[Any]]
 _ORDER, _BATCH, _SHUFFLE = 0, 1, 2
 
 
@@ -179,26 +179,18 @@ class TowerTask:
     def state(self) -> State:
         """Everything an exact resume needs."""
         state: State = {"steps": np.asarray([self.steps], np.int64)}
-        state |= {f"net.{name}": value.detach().numpy() for name, value in self.net.state_dict().items()}
         state |= {f"table.{name}": array for name, array in self.table.state().items()}
-        for index, moments in self._adam.state_dict()["state"].items():
-            state |= {f"adam.{index}.{name}": value.numpy() for name, value in moments.items()}
-        return state
+        return state | network_state(self.net, self._adam)
 
     def load_state(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take over what `state` gave."""
         self.steps = int(state["steps"][0])
-        self.net.load_state_dict({name: _tensor(array) for name, array in _under(state, "net.").items()})
-        self.table.load_state(_under(state, "table."))
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, array in _under(state, "adam.").items():
-            index, name = key.split(".")
-            moments.setdefault(int(index), {})[name] = _tensor(array)
-        self._adam.load_state_dict({**self._adam.state_dict(), "state": moments})
+        self.table.load_state(under(state, "table."))
+        load_network(self.net, self._adam, state)
 
     def keep(self, states: Sequence[State]) -> None:
         """Only these states may be loaded again."""
-        self.table.keep([_under(state, "table.") for state in states])
+        self.table.keep([under(state, "table.") for state in states])
 
 
 _BLOCK = 1 << 14
@@ -208,11 +200,3 @@ def _blocks(values_MD: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     for start in range(0, len(values_MD), _BLOCK):
         part = values_MD[start : start + _BLOCK]
         yield part, torch.arange(start, start + len(part))
-
-
-def _tensor(array: npt.NDArray[Any]) -> Tensor:
-    return torch.from_numpy(np.array(array))
-
-
-def _under(state: Mapping[str, npt.NDArray[Any]], prefix: str) -> State:
-    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}

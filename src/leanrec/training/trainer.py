@@ -81,6 +81,8 @@ class Schedule:
     """Seconds of training between checkpoints that an interrupted run goes on from."""
     deadline: float | None = None
     """`time.monotonic()` after which the epoch under way ends, is validated, and the best so far is kept."""
+    unit: str = "epoch"
+    """What an epoch is called where it is not a pass over all that is learnt from."""
 
 
 class Trainer:
@@ -161,13 +163,13 @@ class Trainer:
 
     def _epoch(self) -> None:
         state = self.progress
-        with Bar(f"epoch {state.epoch + 1}", self.loader.tokens) as bar:
+        with Bar(f"{self.schedule.unit} {state.epoch + 1}", self.loader.tokens) as bar:
             bar.done, before, start = state.loss_count, state.loss_count, time.monotonic()
             for batch in waited(self.loader.epoch(state.epoch, state.step, announce=self.task.prefetch)):
                 loss = self.task.step(batch)
                 if not math.isfinite(loss):
                     raise DivergedError(
-                        f"the loss became {loss} in epoch {state.epoch + 1}, step {state.step + 1}: "
+                        f"the loss became {loss} in {self.schedule.unit} {state.epoch + 1}, step {state.step + 1}: "
                         "lower it with --set lr=... ; the last good checkpoint is kept"
                     )
                 count = batch.predictions
@@ -186,18 +188,18 @@ class Trainer:
         scalars = {"loss": mean, "predictions_per_second": rate, "lr": self.task.lr, "grad_norm": self.task.grad_norm}
         self._tracker.scalars(state.epoch + 1, {f"{state.stage}/{name}": value for name, value in scalars.items()})
         if self._validate is None:
-            say(f"epoch {state.epoch + 1}/{self.schedule.epochs}: loss {mean:.4f}")
+            say(f"{self.schedule.unit} {state.epoch + 1}/{self.schedule.epochs}: loss {mean:.4f}")
         self._mean_loss = mean
         state.epoch, state.step, state.loss_sum, state.loss_count = state.epoch + 1, 0, 0.0, 0
 
     def _judge(self, score: float, started: float) -> None:
         state = self.progress
+        better = not state.judged or score > state.best_score
         state.scores.append(score)
-        better = score > state.best_score
         self._tracker.scalars(state.epoch, {f"{state.stage}/validation": score})
         what = f"loss {self._mean_loss:.4f}" if state.epoch else "the start"
         say(
-            f"epoch {state.epoch}: {what}, validation {score:.4f}{' *' if better else ''}, "
+            f"{self.schedule.unit} {state.epoch}: {what}, validation {score:.4f}{' *' if better else ''}, "
             f"{time.monotonic() - started:.0f} s"
         )
         if better:
