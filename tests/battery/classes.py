@@ -467,6 +467,12 @@ _CONFIGS: dict[str, tuple[str, Attack, str]] = {
     "a way to answer that is no setting": (FIRST, config(answering={"hook": "os.system"}), "unknown key"),
     "text for a number of threads": (FIRST, config(answering={"threads": "1"}), "read as"),
     "no settings at all": (FIRST, config(answering=[1]), "do not fit together"),
+    "weights that overflow": (
+        "re-ranker-mmr", source(lambda s: s["config"]["merge"]["config"].update(weights=[1e308, 0.5])), "1e+30",
+    ),
+    "more centroids than lists": (
+        "index-ivf-int4", arrays("source-index.safetensors", centroids=np.zeros((999, DIM), F32)), "'centroids'",
+    ),
     "sources within sources": (FIRST, config(fallback=nested(200)), "is broken"),
     "text for a number": (
         "re-ranker-caps", source(lambda s: s["config"]["rerank"][0]["config"].update(at_most="2")), "read as",

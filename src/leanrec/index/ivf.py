@@ -18,7 +18,7 @@ from leanrec.core.errors import BundleError
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits
 from leanrec.index.base import Index, answerable, marked, padded, removed_rows, stored_removed
-from leanrec.index.bounded import Exclusions, checked_norms, frozen
+from leanrec.index.bounded import Exclusions, checked_norms, frozen, stored
 from leanrec.index.clusters import assign, centroids_of
 from leanrec.index.growth import Growth
 from leanrec.index.planes import CertifiedInt4Index, asked_of
@@ -158,8 +158,9 @@ class IvfIndex(Index):
         whole = rows.shape == (size,) and once_N.all()
         if not whole or edges[0] != 0 or (np.diff(edges) < 0).any() or edges[-1] > size or probes[0] < 1:
             raise BundleError("the lists of the index do not hold the rows of its table: the bundle is damaged")
+        centroids = stored(tensors, "centroids", np.float32, (len(edges) - 1, *items_ND.shape[1:]))
         plain = {name: array for name, array in tensors.items() if name != "removed"}
         codes = CertifiedInt4Index.from_tensors(items_ND, plain)
-        index = cls(codes, rows, edges, tensors["centroids"], int(probes[0]))
+        index = cls(codes, rows, edges, centroids, int(probes[0]))
         index.removed_N = stored_removed(tensors, size)
         return index

@@ -1,7 +1,8 @@
 """Greedy selections that make a list as a whole good, over B pools of M candidates at once.
 
 `order_BM` is filled with the places of each pool in their new order, -1 in what is left. Candidates beyond
-`counts_B` are no candidates; those that are not selected follow in their old order.
+`counts_B` are no candidates; those that are not selected, as all are from the place on where no value is a number,
+follow in their old order.
 """
 
 from __future__ import annotations
@@ -51,6 +52,9 @@ def mmr_order(relevance_BM: Any, vectors_BMD: Any, counts_B: Any, diversity: Any
                     value = (1 - diversity) * relevance_BM[b, m] - diversity * nearest_M[m]
                     if value > best_value:
                         best, best_value = m, value
+            if best < 0:  # relevance that is no number
+                selected = place
+                break
             order_BM[b, place] = best
             taken_M[best] = True
             for m in range(count):
@@ -78,7 +82,7 @@ def dpp_order(quality_BM: Any, vectors_BMD: Any, counts_B: Any, k: Any, floor: A
             for m in range(count):
                 if not taken_M[m] and volume_M[m] > best_value:
                     best, best_value = m, volume_M[m]
-            if best_value <= floor:
+            if best < 0 or best_value <= floor:
                 break
             order_BM[b, selected] = best
             taken_M[best] = True
@@ -138,6 +142,9 @@ def calibrated_order(
                     sums_G[categories[at]] -= 1.0 / (stop - start)
                 if value > best_value:
                     best, best_value = m, value
+            if best < 0:  # relevance that is no number
+                selected = place
+                break
             order_BM[b, place] = best
             taken_M[best] = True
             start, stop = offsets[items_BM[b, best]], offsets[items_BM[b, best] + 1]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Queries
 
-__all__ = ["Evidence", "Merge", "weighted_sum"]
+__all__ = ["HEAVIEST", "Evidence", "Merge", "weighted_sum"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,10 @@ class Merge(ABC):
         """The merge as it was stored, for that many sources and items; a BundleError or ValueError where it does not
         fit them.
         """
+
+
+HEAVIEST = 1e30
+"""Weights beyond it are refused, so that no sum of votes or features overflows float32."""
 
 
 def weighted_sum(columns_TF: npt.NDArray[np.float64], weights_F: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.runtime.merging.base import Evidence, Merge, weighted_sum
+from leanrec.runtime.merging.base import HEAVIEST, Evidence, Merge, weighted_sum
 
 __all__ = ["ReciprocalRank", "Weighted"]
 
@@ -21,8 +21,8 @@ class _Sum(Merge):
 
     def __init__(self, weights: Sequence[float] | npt.NDArray[np.float64]) -> None:
         self.weights_S = np.asarray(weights, np.float64)
-        if self.weights_S.ndim != 1 or not (self.weights_S >= 0).all() or not 0 < self.weights_S.sum() < np.inf:
-            raise ValueError(f"weights {list(weights)}: each is at least 0, and one is above")
+        if self.weights_S.ndim != 1 or not (self.weights_S >= 0).all() or not 0 < self.weights_S.sum() <= HEAVIEST:
+            raise ValueError(f"weights {list(weights)}: each is at least 0, one is above, and none is {HEAVIEST:g}")
 
     def _sum(self, votes_TS: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
         return weighted_sum(votes_TS, self.weights_S)

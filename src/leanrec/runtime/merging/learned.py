@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leanrec.core.registry import Entry, Registry
-from leanrec.runtime.merging.base import Evidence, Merge, weighted_sum
+from leanrec.runtime.merging.base import HEAVIEST, Evidence, Merge, weighted_sum
 from leanrec.runtime.merging.features import ItemFacts, describe, feature_names
 
 __all__ = ["RANKERS", "Learned", "LinearRanker", "Ranker"]
@@ -56,6 +56,8 @@ class LinearRanker(Ranker):
         weights_F = tensors["weights"]
         if weights_F.shape != (features,) or weights_F.dtype != np.float64:
             raise ValueError(f"weights of shape {weights_F.shape} for {features} features")
+        if not (np.abs(weights_F) <= HEAVIEST).all():
+            raise ValueError(f"a weight is beyond {HEAVIEST:g}")
         return cls(weights_F)
 
 
