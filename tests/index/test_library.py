@@ -31,7 +31,14 @@ class TestFaissHnsw(LibraryContract):
 
     @pytest.mark.parametrize(
         ("name", "place", "value"),
-        [("neighbours", 3, 500), ("neighbours", 3, -2), ("offsets", 5, 0), ("levels", 4, 9), ("facts", 0, 500)],
+        [
+            ("neighbours", 3, 500),
+            ("neighbours", 3, -2),
+            ("offsets", 5, 0),
+            ("levels", 4, 9),
+            ("facts", 0, 500),
+            ("facts", 3, 1 << 30),
+        ],
     )
     def test_damaged_graphs_are_refused(self, name: str, place: int, value: int) -> None:
         items_ND = table(500, 8)

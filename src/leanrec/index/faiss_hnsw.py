@@ -16,6 +16,9 @@ from leanrec.index.library import LibraryIndex
 
 __all__ = ["FaissHnswConfig", "FaissHnswIndex"]
 
+_DEEPEST = 1 << 20
+"""Candidates that a stored graph may have a search keep: room is made for all of them."""
+
 
 class FaissHnswConfig(Config, frozen=True, kw_only=True):
     """The graph, and how much of it a search looks at."""
@@ -96,7 +99,7 @@ class FaissHnswIndex(LibraryIndex):
             and offsets[-1] == len(neighbours)
             and (neighbours.min(initial=-1) >= -1 and neighbours.max(initial=-1) < size)
             and (-1 <= entry < size and (entry >= 0) == (size > 0))
-            and depth >= 1
+            and (1 <= depth <= _DEEPEST and 1 <= build_depth <= _DEEPEST)
         )
         if not good or (size and levels[entry] != top + 1) or not _climbs(neighbours, offsets, levels, per_level):
             raise BundleError("the graph of the index is not one over its table: the bundle is damaged")
