@@ -179,6 +179,9 @@ class Workbench:
         begun = time.perf_counter()
         lean, records = self.apply(plan)
         seconds = time.perf_counter() - begun
+        if records and not records[-1].applied:  # the same recommender as without that step
+            before = self.probe(Plan(steps=canonical(plan).steps[:-1]))
+            return msgspec.structs.replace(before, records=records, seconds=seconds)
         steps = plan.build()
         files, recommender = pack(lean)
         sizes = [len(one) if isinstance(one, bytes) else sum(a.nbytes for a in one.values()) for one in files.values()]
