@@ -35,6 +35,9 @@ def from_first_on(mask: npt.NDArray[np.bool_], rows: Jagged) -> npt.NDArray[np.b
 def distinct(rows: Jagged) -> Jagged:
     """Each row's distinct values, in order of first appearance."""
     owner = rows.row_of()
+    keys = np.sort(owner * (int(rows.values.max(initial=0)) + 1) + rows.values)
+    if (keys[1:] != keys[:-1]).all():
+        return rows
     order = np.lexsort((rows.values, owner))
     sorted_values, sorted_owner = rows.values[order], owner[order]
     first = np.ones(len(order), dtype=np.bool_)
