@@ -12,7 +12,7 @@ from leanrec.compression.base import make_step
 from leanrec.compression.measure import _Asked, measure, time_answers
 from leanrec.compression.optimise import SearchOptions
 from leanrec.compression.space import PlanSpace
-from leanrec.core.errors import ConfigError
+from leanrec.core.errors import ConfigError, MachineError
 from leanrec.runtime.answering import Answering
 from leanrec.runtime.recommender import Recommender
 from tests.compression.contract import StepContract
@@ -87,6 +87,12 @@ def test_a_bundle_is_measured_as_it_recommends(tmp_path: Path) -> None:
     model.save(tmp_path / "b")
     found = measure(tmp_path / "b", work().histories, seconds=0.2, concurrency=4, again=0.9)
     assert found.served_per_second > 0 and found.latency_p99_ms > 0
+
+
+def test_a_machine_that_is_too_busy_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leanrec.compression.measure._LIMIT_SECONDS", 0.01)
+    with pytest.raises(MachineError, match=r"took more than 0\.01 s: let other programs end"):
+        measure(tmp_path / "b", work().histories)
 
 
 def test_settings_that_cannot_be() -> None:

@@ -100,7 +100,12 @@ def measure(
         asked.write_bytes(serialize({"items": histories.values.astype(np.int32), "offsets": histories.offsets}))
         numbers = [str(k), str(seconds), str(time.time()), str(concurrency), str(again)]
         command = [sys.executable, "-m", "leanrec.compression.measure", str(bundle), str(asked), *numbers]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_SECONDS, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_SECONDS, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise MachineError(
+                f"measuring {bundle} took more than {_LIMIT_SECONDS} s: let other programs end, then try again"
+            ) from error
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise MachineError(f"measuring {bundle} in a fresh process failed: {last[0]}")
