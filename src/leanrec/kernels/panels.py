@@ -135,20 +135,20 @@ def _panel_dots_fast(
 def _panel_dots_plain(
     codes_MG: Any, first: Any, panels: Any, queries_BG: Any, query: Any, count: Any, dots: Any
 ) -> None:
+    groups, line = codes_MG.shape[1], 4 * PANEL
+    codes, spread, sums = codes_MG.reshape(-1), np.empty((groups, line), np.int32), np.empty(line, np.int32)
     for q in range(count):
+        for g in range(groups):
+            for i in range(line):
+                spread[g, i] = queries_BG[query + q, 4 * g + i % 4]
         for panel in range(panels):
-            at = PANEL * panel
+            sums[:] = 0
+            for g in range(groups):
+                here = codes[((first + panel) * groups + g) * line : ((first + panel) * groups + g + 1) * line]
+                for i in range(line):
+                    sums[i] += np.int32(here[i]) * spread[g, i]
             for r in range(PANEL):
-                dots[q, at + r] = 0
-            for g in range(codes_MG.shape[1]):
-                a, b = np.int16(queries_BG[query + q, 4 * g]), np.int16(queries_BG[query + q, 4 * g + 1])
-                c, d = np.int16(queries_BG[query + q, 4 * g + 2]), np.int16(queries_BG[query + q, 4 * g + 3])
-                for r in range(PANEL):
-                    left = np.int32(np.int16(codes_MG[first + panel, g, r, 0])) * np.int32(a)
-                    left += np.int32(np.int16(codes_MG[first + panel, g, r, 1])) * np.int32(b)
-                    right = np.int32(np.int16(codes_MG[first + panel, g, r, 2])) * np.int32(c)
-                    right += np.int32(np.int16(codes_MG[first + panel, g, r, 3])) * np.int32(d)
-                    dots[q, at + r] += left + right
+                dots[q, PANEL * panel + r] = sums[4 * r] + sums[4 * r + 1] + sums[4 * r + 2] + sums[4 * r + 3]
 
 
 panel_dots = _panel_dots_fast if WIDE else _panel_dots_plain
