@@ -28,6 +28,7 @@ from leanrec.data.prepare import prepare
 from leanrec.evaluation.evaluate import evaluate
 from leanrec.evaluation.results import Results
 from leanrec.models.hybrid import Hybrid, parse_reranker
+from leanrec.models.parts import Spec
 from leanrec.rerank import Catalogue
 from leanrec.rerank.alike import unit_vectors
 from leanrec.runtime.base import Source
@@ -36,8 +37,10 @@ from leanrec.runtime.sources.hybrid import HybridSource
 
 SOURCES = ["esasrec", "item-knn", "popular", "popular-recent"]
 METRICS = ("recall@10", "ndcg@10", "coverage@10")
-SECONDS = None if LONG else float(os.environ.get("H2_SECONDS", "420"))
-"""Of training the sequence model."""
+SPECS: list[Spec] = [
+    SOURCES[0] if LONG else {"model": SOURCES[0], "epochs": int(os.environ.get("H2_EPOCHS", "14"))},
+    *SOURCES[1:],
+]
 MERGES: dict[str, dict[str, Any]] = {
     "hybrid": {},
     "merge=rrf": {"merge": "rrf"},
@@ -67,9 +70,9 @@ def _fit(data: Dataset, folder: Path) -> tuple[dict[str, Recommender], dict[str,
     fitted, seconds = {}, {}
     for name, settings in MERGES.items():
         start = time.perf_counter()
-        model = Hybrid(sources=list(SOURCES), **settings)
+        model = Hybrid(sources=SPECS, **settings)
         # Resuming takes the parts that are there: all merges have the same.
-        fitted[name] = model.fit(data, refit=True, run=folder, resume=True, time_limit=SECONDS, track=())
+        fitted[name] = model.fit(data, refit=True, run=folder, resume=True, track=())
         seconds[name] = time.perf_counter() - start
     learned, fallback = fitted["hybrid"].source, fitted["hybrid"].fallback
     assert isinstance(learned, HybridSource)
