@@ -3,8 +3,8 @@
 `online-retail`, split at two points in time, repeats allowed: a third of what is bought was bought before. The parts
 are trained with default settings, refitted on train + validation; merges and the ranker are fitted to validation events
 of users that tune. Every row answers the same test users, the whole catalogue ranked. Below stand the other merges over
-the same parts, and re-rankers over the learned merge: what diversity costs. H2_SECONDS (420) limits the training of the
-sequence model; LONG=1 lifts that. H2_FOLDER keeps the fitted parts there, so that a run that was stopped goes on.
+the same parts, and re-rankers over the learned merge: what diversity costs. The sequence model trains H2_EPOCHS (14),
+LONG=1 as many as it wants. H2_FOLDER keeps the fitted parts there, so that a run that was stopped goes on.
 
 ratio: NDCG@10 of the hybrid over that of its best part, with the paired interval. Gate: ok where the hybrid is told
 apart from every part, one way or the other.
