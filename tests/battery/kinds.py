@@ -450,3 +450,9 @@ KINDS = [(what, kind) for what, kinds in BUILDERS.items() for kind in kinds]
 def build(what: str, kind: str) -> Recommender:
     """A new recommender of a kind."""
     return BUILDERS[what][kind]()
+
+
+@cache
+def built(what: str, kind: str) -> Recommender:
+    """A recommender of a kind, made once a session: nobody may change it."""
+    return build(what, kind)

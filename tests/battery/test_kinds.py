@@ -14,7 +14,7 @@ from leanrec.events.sqlite import SqliteStore
 from leanrec.runtime.recommender import Recommender
 from tests.serving.harness import Local
 
-from .kinds import KINDS, build, histories, missing, registries
+from .kinds import KINDS, built, histories, missing, registries
 
 
 def test_every_kind_has_a_builder() -> None:
@@ -24,7 +24,7 @@ def test_every_kind_has_a_builder() -> None:
 
 @pytest.fixture(scope="module", params=KINDS, ids=lambda kind: "-".join(kind))
 def model(request: pytest.FixtureRequest) -> Recommender:
-    return build(*request.param)
+    return built(*request.param)
 
 
 def test_what_is_stored_answers_alike(model: Recommender, tmp_path: Path) -> None:
