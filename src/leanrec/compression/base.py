@@ -105,6 +105,12 @@ class Step(ABC, Generic[C]):
     def apply(self, model: Recommender, work: Work) -> tuple[Recommender, StepRecord]:
         """The transformed recommender, or `model` itself when the step is not applied; `model` is never changed."""
 
+    def left(
+        self, model: Recommender, why: str, facts: Mapping[str, Any] | None = None
+    ) -> tuple[Recommender, StepRecord]:
+        """What `apply` gives when the step is not applied."""
+        return model, StepRecord(step=self.name, applied=False, said=why, facts=dict(facts or {}))
+
     def entry(self) -> str | dict[str, Any]:
         """What a plan would say of this step."""
         changed = {key: value for key, value in to_dict(self.config).items() if value != to_dict(self.Config())[key]}

@@ -67,7 +67,7 @@ class Distil(Step[DistilConfig]):
         student = self._student()
         if remembered(model, self.name) is not None:
             said = f"{model.source.name} is a student already: there is nothing left to teach it"
-            return model, StepRecord(step=self.name, applied=False, said=said)
+            return self.left(model, said)
         if len(model.items) != len(data.items):
             raise InputError(
                 f"distil: {model.source.name} knows {len(model.items):,} items, {data.name} {len(data.items):,}"

@@ -63,14 +63,14 @@ class RunBy(Step[RunByConfig]):
     def apply(self, model: Recommender, work: Work) -> tuple[Recommender, StepRecord]:
         source, config = model.source, self.config
         if not isinstance(source, EmbeddingSource):
-            return self._left(model, f"{source.name} has no encoder to run")
+            return self.left(model, f"{source.name} has no encoder to run")
         engine = source.engine
         if isinstance(engine, DrivenEngine):
             if config.way in (FASTEST, engine.way["name"]) and config.threads in (0, engine.way["threads"]):
-                return self._left(model, f"the encoder of {source.name} runs as {engine.way['name']!r} already")
+                return self.left(model, f"the encoder of {source.name} runs as {engine.way['name']!r} already")
             engine = engine.engine
         if not isinstance(engine, SequenceEngine) or isinstance(engine, TimedEngine):
-            return self._left(model, f"{source.name} has an encoder ({engine.kind}) without other ways to run")
+            return self.left(model, f"{source.name} has an encoder ({engine.kind}) without other ways to run")
         with blas_threads(1):
             found = choose(
                 engine,
@@ -85,11 +85,11 @@ class RunBy(Step[RunByConfig]):
         facts: dict[str, Any] = {"measured": [_facts(one) for one in found.table]}
         if best is None:
             problem = next((one.problem for one in found.table if one.name == config.way and one.problem), "")
-            return self._left(model, problem or f"{config.way} changes more of the ten best items than it may", facts)
+            return self.left(model, problem or f"{config.way} changes more of the ten best items than it may", facts)
         plain = min(_total(one) for one in found.table if one.name == "plain")
         times = f"{1e6 * plain:.0f} us as it is, {1e6 * _total(best):.0f} us as {best.name!r}, mean of the calls tried"
         if config.way == FASTEST and _total(best) * _PAYS > plain:
-            return self._left(model, f"no other way to run the encoder pays on this machine: {times}", facts)
+            return self.left(model, f"no other way to run the encoder pays on this machine: {times}", facts)
         wanted = {"name": best.name, "threads": best.threads}
         lean = with_source(model, EmbeddingSource(source.name, drive(engine, wanted), source.index))
         threads = f"{best.threads} thread{'s' * (best.threads > 1)}"
@@ -105,11 +105,6 @@ class RunBy(Step[RunByConfig]):
             if one.name == self.config.way and not one.problem and one.overlap >= self.config.overlap
         ]  # fmt: skip
         return min(fit, key=_total, default=None)
-
-    def _left(
-        self, model: Recommender, said: str, facts: dict[str, Any] | None = None
-    ) -> tuple[Recommender, StepRecord]:
-        return model, StepRecord(step=self.name, applied=False, said=said, facts=facts or {})
 
 
 def _loads(histories: Jagged, together: int) -> dict[str, Jagged]:

@@ -56,7 +56,7 @@ class Factorise(Step[FactoriseConfig]):
             return model, none_left(self.name, model)
         if remembered(model, self.name) is not None:
             said = f"{model.source.name} is factorised already"
-            return model, StepRecord(step=self.name, applied=False, said=said)
+            return self.left(model, said)
         inputs = observe(model, layers, calibration(model, work, config.calibrate)) if config.whiten else {}
         ranks = self._ranks(layers, inputs)
         thin = {
@@ -64,7 +64,7 @@ class Factorise(Step[FactoriseConfig]):
         }
         if not thin:
             said = f"no layer of {model.source.name} has so low a rank that two factors are smaller"
-            return model, StepRecord(step=self.name, applied=False, said=said, facts={"ranks": ranks})
+            return self.left(model, said, {"ranks": ranks})
         after: dict[str, DenseLayer] = {
             name: LowRank.of_rank(layers[name].weight(), layers[name].bias, rank, inputs.get(name))
             for name, rank in thin.items()

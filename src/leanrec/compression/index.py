@@ -59,13 +59,13 @@ class SearchBy(Step[SearchByConfig]):
     def apply(self, model: Recommender, work: Work) -> tuple[Recommender, StepRecord]:
         source, kind = model.source, self.config.kind
         if not isinstance(source, EmbeddingSource):
-            return self._left(model, f"{source.name} has no item vectors to search")
+            return self.left(model, f"{source.name} has no item vectors to search")
         if source.index.name == kind and not self.config.settings:
-            return self._left(model, f"{source.name} is searched by {kind} already")
+            return self.left(model, f"{source.name} is searched by {kind} already")
         try:
             index, facts = self._made(model, source, work)
         except ConfigError as error:
-            return self._left(model, str(error))
+            return self.left(model, str(error))
         if source.index.removed_N.any():
             index = index.remove(np.flatnonzero(source.index.removed_N))
         before, after = source.index.bytes_scanned, index.bytes_scanned
@@ -96,6 +96,3 @@ class SearchBy(Step[SearchByConfig]):
             return index, {"recall": 1.0 if index.exact else float("nan")}
         truth_QK = INDEXES["exact"].over(source.items).search(queries_QD, _K).items_BK
         return index, {"recall": recall_of(index, queries_QD, truth_QK)}
-
-    def _left(self, model: Recommender, said: str) -> tuple[Recommender, StepRecord]:
-        return model, StepRecord(step=self.name, applied=False, said=said)

@@ -35,10 +35,10 @@ class Int8Items(Step[StepConfig]):
     def apply(self, model: Recommender, work: Work) -> tuple[Recommender, StepRecord]:
         source = model.source
         if not isinstance(source, EmbeddingSource):
-            return model, StepRecord(step=self.name, applied=False, said=f"{source.name} has no item vectors to scan")
+            return self.left(model, f"{source.name} has no item vectors to scan")
         if not isinstance(source.items, Float32Vectors):
             said = f"the item vectors of {source.name} are scanned as {source.items.kind} already"
-            return model, StepRecord(step=self.name, applied=False, said=said)
+            return self.left(model, said)
         index = CertifiedInt8Index.over(source.items)
         before, after = source.index.bytes_scanned, index.bytes_scanned
         said = f"a query scans {after:,} bytes instead of {before:,} ({before / after:.2f} times fewer), same answers"
@@ -57,9 +57,7 @@ class Int8Dense(Step[StepConfig]):
         source = model.source
         layers = _dense_layers(source.engine.tensors()) if isinstance(source, EmbeddingSource) else []
         if not layers or not isinstance(source, EmbeddingSource):
-            return model, StepRecord(
-                step=self.name, applied=False, said=f"{source.name} has no dense layers in float32"
-            )
+            return self.left(model, f"{source.name} has no dense layers in float32")
         tokens = max(1, int(np.median(work.histories.lengths)))
         tensors = source.engine.tensors()
         with blas_threads(1):
@@ -68,7 +66,7 @@ class Int8Dense(Step[StepConfig]):
         times = f"{1e6 * plain:.0f} us in float32, {1e6 * coded:.0f} us in int8, {tokens} tokens"
         if coded * _PAYS > plain:
             said = f"dropped, it does not pay on this machine: the dense layers take {times}"
-            return model, StepRecord(step=self.name, applied=False, said=said, facts=facts)
+            return self.left(model, said, facts)
         kind, config = ENGINES[source.engine.kind], source.engine.config()
         engine = run_alike(source.engine, kind.load(config, _quantized(tensors, layers), source.items))
         lean = with_source(model, EmbeddingSource(source.name, engine, source.index))

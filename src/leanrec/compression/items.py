@@ -13,6 +13,7 @@ from leanrec.compression.base import Step, StepConfig, StepRecord, Work
 from leanrec.compression.tables import (
     error_facts,
     inputs_of,
+    rewritable,
     sample_queries,
     weighting_of,
     with_inputs,
@@ -21,10 +22,9 @@ from leanrec.compression.tables import (
 )
 from leanrec.core.config import build
 from leanrec.core.space import Choice, Dimension, Range
-from leanrec.index.vectors import VECTORS, Float32Vectors, ItemVectors, Weighting
+from leanrec.index.vectors import VECTORS, ItemVectors, Weighting
 from leanrec.index.vectors.low_rank import LowRankVectors
 from leanrec.runtime.recommender import Recommender
-from leanrec.runtime.sources.embedding import EmbeddingSource
 
 __all__ = ["Items", "ItemsConfig"]
 
@@ -69,15 +69,10 @@ class Items(Step[ItemsConfig]):
     Config = ItemsConfig
 
     def apply(self, model: Recommender, work: Work) -> tuple[Recommender, StepRecord]:
-        source = model.source
-        if not isinstance(source, EmbeddingSource):
-            return model, StepRecord(step=self.name, applied=False, said=f"{source.name} has no item vectors to keep")
+        source = rewritable(model, low_rank=True)
+        if isinstance(source, str):
+            return self.left(model, source)
         before = source.items
-        plain = isinstance(before, Float32Vectors)
-        plain |= isinstance(before, LowRankVectors) and isinstance(before.factors, Float32Vectors)
-        if not plain:
-            said = f"the item vectors of {source.name} are kept as {before.kind} already"
-            return model, StepRecord(step=self.name, applied=False, said=said)
         queries = sample_queries(model, work)
         weighting = weighting_of(source, queries, work, targets=self.config.targets, asked=self.config.asked)
         vectors = self._encoded(before, weighting)

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from leanrec.compression.base import Stage, Step, StepConfig, StepRecord, Work
-from leanrec.compression.tables import error_facts, sample_queries, weighting_of, with_vectors, written
+from leanrec.compression.tables import error_facts, rewritable, sample_queries, weighting_of, with_vectors, written
 from leanrec.core.config import build
 from leanrec.core.space import Choice, Dimension, Range
-from leanrec.index.vectors import Float32Vectors
 from leanrec.index.vectors.low_rank import LowRankVectors
 from leanrec.runtime.recommender import Recommender
-from leanrec.runtime.sources.embedding import EmbeddingSource
 
 __all__ = ["DropDimensions", "LowRankItems", "LowRankItemsConfig"]
 
@@ -47,13 +45,10 @@ class LowRankItems(Step[LowRankItemsConfig]):
     """Whether directions may be any, or are single dimensions."""
 
     def apply(self, model: Recommender, work: Work) -> tuple[Recommender, StepRecord]:
-        source = model.source
-        if not isinstance(source, EmbeddingSource):
-            return model, StepRecord(step=self.name, applied=False, said=f"{source.name} has no item vectors")
+        source = rewritable(model)
+        if isinstance(source, str):
+            return self.left(model, source)
         before = source.items
-        if not isinstance(before, Float32Vectors):
-            said = f"the item vectors of {source.name} are kept as {before.kind} already"
-            return model, StepRecord(step=self.name, applied=False, said=said)
         config = self.config
         weighting = weighting_of(source, sample_queries(model, work), work, targets=config.targets, asked=config.asked)
         rank = max(1, round(config.share * before.shape[1]))

@@ -72,12 +72,12 @@ class Prune(Step[PruneConfig]):
         source = model.source
         if not isinstance(source, EmbeddingSource) or source.engine.kind != "transformer":
             said = f"{source.name} is not a transformer: it has no blocks to prune"
-            return model, StepRecord(step=self.name, applied=False, said=said)
+            return self.left(model, said)
         if remembered(model, self.name) is not None:
-            return model, StepRecord(step=self.name, applied=False, said=f"{source.name} is pruned already")
+            return self.left(model, f"{source.name} is pruned already")
         if any(layer.kind != "float32" for layer in dense_layers(model, kinds=None).values()):
             said = f"the layers of {source.name} are coded already: prune before that"
-            return model, StepRecord(step=self.name, applied=False, said=said)
+            return self.left(model, said)
         before, histories = encoder_bytes(model), calibration(model, work, config.calibrate)
         lean, gone = _without_layers(model, work, config.layers)
         scores = _movement(lean, work) if config.score == "movement" else None
@@ -91,7 +91,7 @@ class Prune(Step[PruneConfig]):
         }
         if facts["bytes_after"] == before:
             said = f"these shares leave {source.name} as it is"
-            return model, StepRecord(step=self.name, applied=False, said=said, facts=facts)
+            return self.left(model, said, facts)
         if config.epochs:
             from leanrec.compression.learning.tuning import tune
 

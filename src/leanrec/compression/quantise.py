@@ -102,7 +102,7 @@ class MixedPrecision(Step[MixedConfig]):
             return model, none_left(self.name, model)
         if remembered(model, self.name) is not None:
             said = f"the layers of {model.source.name} have their precisions already"
-            return model, StepRecord(step=self.name, applied=False, said=said)
+            return self.left(model, said)
         inputs = observe(model, layers, calibration(model, work, config.calibrate)) if config.calibrate else {}
         judge = Agreement(model, work, config.metric, config.users)
         coded: dict[str, dict[str, DenseLayer]] = {
@@ -120,7 +120,7 @@ class MixedPrecision(Step[MixedConfig]):
         facts = {"metric": config.metric, "tolerance": config.tolerance, "loss": loss, "sensitivity": table}
         if not chosen:
             said = f"nothing is cheaper within {config.tolerance:.2%} of {config.metric}"
-            return model, StepRecord(step=self.name, applied=False, said=said, facts=facts)
+            return self.left(model, said, facts)
         picked = {name: coded[name][kind] for name, kind in chosen.items()}
         lean, record = paid(self.name, model, {name: layers[name] for name in picked}, picked, work, config.pays)
         lean = remember(lean, self.name, self.entry()) if record.applied else lean

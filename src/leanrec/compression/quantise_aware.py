@@ -78,6 +78,6 @@ class QuantiseAware(Step[QuantiseAwareConfig]):
         lean, record = paid(self.name, tuned, dense_layers(tuned, config.layers), coded(tuned), work, config.pays)
         facts = {**record.facts, **facts}
         if not record.applied:
-            return model, StepRecord(step=self.name, applied=False, said=record.said, facts=facts)
+            return self.left(model, record.said, facts)
         said = f"{record.said}, after {facts['epochs']} epochs"
         return lean, StepRecord(step=self.name, applied=True, said=said, facts=facts)

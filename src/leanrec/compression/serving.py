@@ -33,7 +33,7 @@ class AnswerAs(Step[AnswerAsConfig]):
     def apply(self, model: Recommender, work: Work) -> tuple[Recommender, StepRecord]:
         wanted = Answering(**to_dict(self.config))
         if wanted == (model.answering or Answering()):
-            return model, StepRecord(step=self.name, applied=False, said=f"a process answers so already: {wanted}")
+            return self.left(model, f"a process answers so already: {wanted}")
         lean = with_source(model, model.source)
         lean.answering = wanted
         return lean, StepRecord(step=self.name, applied=True, lossless=True, said=str(wanted), facts=to_dict(wanted))

@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from leanrec.compression.base import Step, StepConfig, StepRecord, Work
-from leanrec.compression.tables import error_facts, weighting_of, with_vectors, written
+from leanrec.compression.tables import error_facts, rewritable, weighting_of, with_vectors, written
 from leanrec.core.config import build
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Queries
 from leanrec.core.space import Choice, Dimension, Range
-from leanrec.index.vectors import Float32Vectors
 from leanrec.index.vectors.shared import SharedVectors
 from leanrec.runtime.recommender import Recommender
-from leanrec.runtime.sources.embedding import EmbeddingSource
 
 __all__ = ["ShareItems", "ShareItemsConfig"]
 
@@ -48,13 +46,10 @@ class ShareItems(Step[ShareItemsConfig]):
     Config = ShareItemsConfig
 
     def apply(self, model: Recommender, work: Work) -> tuple[Recommender, StepRecord]:
-        source = model.source
-        if not isinstance(source, EmbeddingSource):
-            return model, StepRecord(step=self.name, applied=False, said=f"{source.name} has no item vectors to share")
+        source = rewritable(model)
+        if isinstance(source, str):
+            return self.left(model, source)
         before = source.items
-        if not isinstance(before, Float32Vectors):
-            said = f"the item vectors of {source.name} are kept as {before.kind} already"
-            return model, StepRecord(step=self.name, applied=False, said=said)
         weighting = weighting_of(source, Queries(Jagged.empty(0), 1), work, targets=1.0, asked=0.0)
         config = self.config
         options = {"own": config.own, "clusters": config.clusters, "vectors": config.kind, "seed": work.seed}

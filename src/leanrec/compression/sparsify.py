@@ -100,7 +100,7 @@ class Sparsify(Step[SparsifyConfig]):
         zeros = {name: float((layer.weight() == 0).mean()) for name, layer in sparse.items()}
         facts = {**facts, **record.facts, "zeros": zeros}
         if not record.applied:
-            return model, StepRecord(step=self.name, applied=False, said=record.said, facts=facts)
+            return self.left(model, record.said, facts)
         return lean, StepRecord(step=self.name, applied=True, said=record.said, facts=facts)
 
 

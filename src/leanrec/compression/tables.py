@@ -12,18 +12,31 @@ from leanrec.compression.encoder import run_alike
 from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Queries
 from leanrec.index import INDEXES
-from leanrec.index.vectors import ItemVectors, Weighting
+from leanrec.index.vectors import Float32Vectors, ItemVectors, Weighting
+from leanrec.index.vectors.low_rank import LowRankVectors
 from leanrec.runtime.base import Engine
 from leanrec.runtime.engines import ENGINES
 from leanrec.runtime.engines.factors import FactorsEngine
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
 
-__all__ = ["error_facts", "inputs_of", "sample_queries", "weighting_of", "with_vectors", "written"]
+__all__ = ["error_facts", "inputs_of", "rewritable", "sample_queries", "weighting_of", "with_vectors", "written"]
 
 F32 = npt.NDArray[np.float32]
 _QUERIES = 8192
 _BLOCK = 1 << 14
+
+
+def rewritable(model: Recommender, *, low_rank: bool = False) -> EmbeddingSource | str:
+    """The source whose item vectors are float32 (low_rank: or factors in float32), else why they are not rewritten."""
+    source = model.source
+    if not isinstance(source, EmbeddingSource):
+        return f"{source.name} has no item vectors"
+    vectors = source.items
+    plain = vectors.factors if low_rank and isinstance(vectors, LowRankVectors) else vectors
+    if not isinstance(plain, Float32Vectors):
+        return f"the item vectors of {source.name} are kept as {vectors.kind} already"
+    return source
 
 
 def sample_queries(model: Recommender, work: Work, count: int = _QUERIES) -> Queries:

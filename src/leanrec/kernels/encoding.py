@@ -12,8 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.kernels.exponential import exp
-from leanrec.kernels.jit import jit, jit_fast, jit_finite, jit_parallel, prange
+from leanrec.kernels.encoding_rows import (
+    add_gated,
+    add_rows,
+    copy_row,
+    norm_rows,
+    relu_in_place,
+    rotate_heads,
+    softmax_of,
+    swiglu_rows,
+)
+from leanrec.kernels.jit import jit, jit_parallel, prange
 from leanrec.kernels.products import code_rows, product, some
 from leanrec.kernels.tiles import LANES, ROWS
 
@@ -93,93 +102,6 @@ class Room(NamedTuple):
     shares: F32
 
 
-@jit_fast
-def _norm(x: Any, at: Any, stride: Any, rows: Any, dim: Any, weight_D: Any, bias_D: Any, out: Any, width: Any) -> None:
-    """Layer norm of rows of x into rows of `out` from 0 on, `width` apart.
-
-    Here and below rows are taken as slices: an index that could be negative keeps a loop from becoming vectors.
-    """
-    for r in range(rows):
-        x_D, out_D = x[at + r * stride : at + r * stride + dim], out[r * width : r * width + dim]
-        total = np.float32(0)
-        for d in range(dim):
-            total += x_D[d]
-        mean = total / np.float32(dim)
-        square = np.float32(0)
-        for d in range(dim):
-            square += (x_D[d] - mean) * (x_D[d] - mean)
-        scale = np.float32(1) / np.sqrt(square / np.float32(dim) + np.float32(1e-5))
-        for d in range(dim):
-            out_D[d] = (x_D[d] - mean) * scale * weight_D[d] + bias_D[d]
-
-
-@jit_fast
-def _swiglu(wide: Any, rows: Any, hidden: Any, room: Any) -> None:
-    """value * gate * sigmoid(gate) in the place of the values; gates start `room` further on, rows are 2 * room."""
-    for r in range(rows):
-        at = 2 * r * room
-        value_H, gate_H = wide[at : at + hidden], wide[at + room : at + room + hidden]
-        for h in range(hidden):
-            gate = gate_H[h]
-            value_H[h] = value_H[h] * gate / (np.float32(1) + exp(-gate))
-
-
-@jit_fast
-def _relu(wide: Any, count: Any) -> None:
-    for i in range(count):
-        wide[i] = max(wide[i], np.float32(0))
-
-
-@jit_fast
-def _gated_add(x: Any, at: Any, count: Any, update: Any, gate: Any) -> None:
-    to = x[at : at + count]
-    for i in range(count):
-        to[i] += update[i] / (np.float32(1) + exp(-gate[i]))
-
-
-@jit_fast
-def _add(x: Any, at: Any, count: Any, update: Any) -> None:
-    to = x[at : at + count]
-    for i in range(count):
-        to[i] += update[i]
-
-
-@jit_finite
-def _softmax(scores_J: Any, seen: Any) -> Any:
-    """exp(score - largest) of the first `seen`, 0 for the rest; 1 / their sum."""
-    top = scores_J[0]
-    for j in range(seen):
-        top = max(top, scores_J[j])
-    total = np.float32(0)
-    for j in range(seen):
-        value = exp(scores_J[j] - top)
-        scores_J[j] = value
-        total += value
-    for j in range(seen, len(scores_J)):
-        scores_J[j] = np.float32(0)
-    return np.float32(1) / total
-
-
-@jit_fast
-def _rotate(values: Any, at: Any, heads: Any, cos_W: Any, sin_W: Any) -> None:
-    """Turn the pairs (i, i + W) of each head of one row."""
-    width = len(cos_W)
-    for h in range(heads):
-        first = at + 2 * h * width
-        low_W, high_W = values[first : first + width], values[first + width : first + 2 * width]
-        for i in range(width):
-            a, b = low_W[i], high_W[i]
-            low_W[i] = a * cos_W[i] - b * sin_W[i]
-            high_W[i] = a * sin_W[i] + b * cos_W[i]
-
-
-@jit_fast
-def _copy(source: Any, at: Any, to: Any, to_at: Any, count: Any) -> None:
-    some, other = source[at : at + count], to[to_at : to_at + count]
-    for i in range(count):
-        other[i] = some[i]
-
-
 @jit
 def _dense(
     net: Any, layer: Any, which: Any, first: Any, panels: Any, values: Any, at: Any, stride: Any, rows: Any, width: Any,
@@ -226,7 +148,7 @@ def _keep(net: Any, dim: Any, wide: Any, at: Any, t: Any, sequences: Any, keys: 
     for h in range(net.heads):
         for n in range(panels):
             to, source = ((h * panels + n) * tokens + t) * LANES, at + width + h * size + n * LANES
-            _copy(wide, source, values, to, min(LANES, size - n * LANES))
+            copy_row(wide, source, values, to, min(LANES, size - n * LANES))
 
 
 @jit
@@ -236,7 +158,7 @@ def _project(net: Any, layer: Any, dim: Any, room: Any, sequences: Any, thread: 
     keys, values = room.keys[layer % 2], room.values[layer % 2]
     width = (dim + LANES - 1) // LANES * LANES
     parts = 2 if layer == len(net.hidden) - 1 else 3
-    _norm(room.x, low * width, width, count, dim, net.norms[2 * layer, 0], net.norms[2 * layer, 1], side, width)
+    norm_rows(room.x, low * width, width, count, dim, net.norms[2 * layer, 0], net.norms[2 * layer, 1], side, width)
     each = width // LANES
     _dense(
         net, layer, QKV, (3 - parts) * each, parts * each, side, 0, width, count, dim, codes, units, wide, 0,
@@ -247,9 +169,9 @@ def _project(net: Any, layer: Any, dim: Any, room: Any, sequences: Any, thread: 
         if net.cos.shape[1] > 0:
             place = t - sequences.start[t]
             for part in range(parts - 1):
-                _rotate(wide, at + part * width, net.heads, net.cos[place], net.sin[place])
+                rotate_heads(wide, at + part * width, net.heads, net.cos[place], net.sin[place])
         if parts == 3:
-            _copy(wide, at, room.q, t * width, dim)
+            copy_row(wide, at, room.q, t * width, dim)
         _keep(net, dim, wide, at + (parts - 2) * width, t, sequences, keys, values)
 
 
@@ -271,7 +193,7 @@ def _attend(
                 scores, block * LANES, stride, net.shrink, 0, net.one, net.none, 0,
             )  # fmt: skip
         for r in range(rows):
-            units[r] = _softmax(scores[r * stride : r * stride + keys], seen + r * more)
+            units[r] = softmax_of(scores[r * stride : r * stride + keys], seen + r * more)
         for n in range(panels):
             some(
                 rows, scores, 0, stride, values_at, ((h * panels + n) * tokens + start) * LANES, LANES, keys,
@@ -288,23 +210,23 @@ def _feed(net: Any, layer: Any, dim: Any, room: Any, thread: Any, x: Any, at: An
     _dense(net, layer, OUT, 0, each, side, 0, width + LANES, count, dim, codes, units, wide, 0, width)
     if net.gated:
         _dense(net, layer, GATE1, 0, each, x, at, width, count, dim, codes, units, side, 0, width)
-        _gated_add(x, at, rows, wide, side)
+        add_gated(x, at, rows, wide, side)
     else:
-        _add(x, at, rows, wide)
-    _norm(x, at, width, count, dim, net.norms[2 * layer + 1, 0], net.norms[2 * layer + 1, 1], side, width)
+        add_rows(x, at, rows, wide)
+    norm_rows(x, at, width, count, dim, net.norms[2 * layer + 1, 0], net.norms[2 * layer + 1, 1], side, width)
     span = (hidden + LANES - 1) // LANES * LANES
     stride = 2 * span if net.gated else span
     _dense(net, layer, UP, 0, stride // LANES, side, 0, width, count, dim, codes, units, wide, 0, stride)
     if net.gated:
-        _swiglu(wide, count, hidden, span)
+        swiglu_rows(wide, count, hidden, span)
     else:
-        _relu(wide, count * stride)
+        relu_in_place(wide, count * stride)
     _dense(net, layer, DOWN, 0, each, wide, 0, stride, count, hidden, codes, units, side, 0, width)
     if net.gated:
         _dense(net, layer, GATE2, 0, each, x, at, width, count, dim, codes, units, wide, 0, width)
-        _gated_add(x, at, rows, side, wide)
+        add_gated(x, at, rows, side, wide)
     else:
-        _add(x, at, rows, side)
+        add_rows(x, at, rows, side)
 
 
 @jit
@@ -345,10 +267,10 @@ def _leave(net: Any, dim: Any, room: Any, sequences: Any, thread: Any, out_BD: A
     for low in range(first, last, BLOCK):
         count = min(BLOCK, last - low)
         for b in range(low, low + count):
-            _copy(room.x, sequences.ends[b] * width, x, b * width, width)
+            copy_row(room.x, sequences.ends[b] * width, x, b * width, width)
         if layers > 0:
             norm_2D = net.norms[2 * layer]
-            _norm(x, low * width, width, count, dim, norm_2D[0], norm_2D[1], side, width)
+            norm_rows(x, low * width, width, count, dim, norm_2D[0], norm_2D[1], side, width)
             _dense(
                 net, layer, QKV, 0, width // LANES, side, 0, width, count, dim, codes, units, wide, 0, width
             )  # fmt: skip
@@ -356,16 +278,16 @@ def _leave(net: Any, dim: Any, room: Any, sequences: Any, thread: Any, out_BD: A
                 t = sequences.ends[b]
                 length = t + 1 - sequences.start[t]
                 if net.cos.shape[1] > 0:
-                    _rotate(wide, (b - low) * width, net.heads, net.cos[length - 1], net.sin[length - 1])
+                    rotate_heads(wide, (b - low) * width, net.heads, net.cos[length - 1], net.sin[length - 1])
                 at = (b - low) * width
                 _attend(
                     net, layer, dim, room, sequences, thread, 1, wide, at, t, length, 0, (b - low) * (width + LANES)
                 )
             _feed(net, layer, dim, room, thread, x, low * width, count)
         norm_2D = net.norms[2 * layers]
-        _norm(x, low * width, width, count, dim, norm_2D[0], norm_2D[1], side, dim)
+        norm_rows(x, low * width, width, count, dim, norm_2D[0], norm_2D[1], side, dim)
         for b in range(low, low + count):
-            _copy(side, (b - low) * dim, out_BD[b], 0, dim)
+            copy_row(side, (b - low) * dim, out_BD[b], 0, dim)
 
 
 # Two functions, not one compiled twice: Numba's cache tells functions apart by name and line, not by `parallel`, and
