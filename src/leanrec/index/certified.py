@@ -74,7 +74,7 @@ class CertifiedInt8Index(BoundedIndex):
 
     @property
     def bytes_scanned(self) -> int:
-        return self.codes_MG.nbytes + self.scales_N.nbytes + self.levels_N.nbytes
+        return self.codes_MG.nbytes + self.scales_N.nbytes + self.levels_N.nbytes + self.longest_J.nbytes
 
     def bounds(self, query_D: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         size, dim = self.items_ND.shape
