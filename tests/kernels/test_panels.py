@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leanrec.kernels import panels
-from leanrec.kernels.nibbles import address_of
+from leanrec.kernels.nibbles import FAST, address_of
 from leanrec.kernels.panel_scan import scan_panels, scan_panels_parallel
 from leanrec.kernels.panels import (
     PANEL,
@@ -56,6 +56,26 @@ def test_dots_equal_the_reference(way: str, queries: int, dim: int, extreme: int
     expected = panel_dots_reference(codes_MG[1:4], asked[2:])
     np.testing.assert_array_equal(found[:queries, : 3 * PANEL], expected)
     assert (found[queries] == -1).all() and (found[:, 3 * PANEL :] == -1).all()
+
+
+@pytest.mark.skipif(not FAST, reason="no AVX2 here")
+@pytest.mark.parametrize("dim", [1, 4, 20, 64])
+@pytest.mark.parametrize("extreme", [-127, 0, 127])
+def test_tiles_of_narrow_registers_equal_the_reference(dim: int, extreme: int) -> None:
+    """What a processor without AVX-512 VNNI runs."""
+    several = panels._tile(4, wide=False)
+
+    @numba.njit  # type: ignore[untyped-decorator]
+    def run(codes: Any, asked: Any, found: Any) -> None:
+        several(address_of(codes), address_of(asked), asked.shape[1], codes.shape[1], address_of(found), 4 * PANEL)
+
+    rng = np.random.default_rng(dim)
+    codes_MG = as_panels(coded(rng, PANEL, dim, extreme))
+    asked = np.zeros((4, 4 * groups_of(dim)), np.int8)
+    asked[:, :dim] = coded(rng, 4, dim, extreme)
+    found = np.full((4, PANEL), -1, np.int32)
+    run(codes_MG, asked, found)
+    np.testing.assert_array_equal(found, panel_dots_reference(codes_MG, asked))
 
 
 @numba.njit
