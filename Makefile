@@ -5,7 +5,7 @@
 #   make check test        what CI runs
 #   make bench ID=T1       one benchmark of docs/scoreboard.md (LONG=1 for all its seeds and rounds)
 #
-# JOBS=1 runs the tests in one process; the default is one for each core, at most 4.
+# JOBS=2 runs the tests in two processes.
 # TORCH_INDEX=URL adds a package index to take torch from, for instance one that holds CPU-only builds.
 
 SHELL := bash
@@ -13,7 +13,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX ?=
 OUT ?= quickstart
 ID ?=
-JOBS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
+JOBS ?= 1
 
 BIN := .venv/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
@@ -42,7 +42,7 @@ quickstart: .venv/.stamp-base
 
 # a file of tests stays in one process, so that what its fixtures make is made once
 test: setup
-	$(PYTEST) -m "not long" -n $(JOBS) --dist loadfile
+	$(PYTEST) -m "not long" $(if $(filter-out 1,$(JOBS)),-n $(JOBS) --dist loadfile)
 
 # the long column of the battery: thousands of kills, faults and hostile inputs
 test-long battery: setup

@@ -60,7 +60,7 @@ def test_the_optimiser_may_try_it() -> None:
 @pytest.mark.parametrize(("again", "kept", "found"), [(0.0, 1000, 0.0), (0.5, 1000, 0.5), (0.5, 0, None)])
 def test_kept_answers_are_worth_what_the_load_says(again: float, kept: int, found: float | None) -> None:
     """Histories come round several times here, which alone must not look like users who ask again."""
-    few = work().histories.slice(0, 20)
+    few = work().histories.slice(0, 100)
     model, _ = make_step({"step": "serving", "kept_answers": kept, "max_batch": 32}).apply(popular(), work())
     for concurrency in (1, 3):
         times = time_answers(model, few, 10, 0.5, concurrency, again)

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from leanrec.core.errors import ConfigError, InputError, LeanrecError, MachineError, PromiseError
+from leanrec.core.machine import environment
 from leanrec.jobs.train import TrainJob
 from leanrec.models import MODELS
 from leanrec.runtime.recommender import Recommender
@@ -56,10 +57,9 @@ def _run_here(job: TrainJob) -> None:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    for name in _THREADS:
-        os.environ.setdefault(name, str(cores_each(job.workers)))
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    with tempfile.TemporaryDirectory(prefix="leanrec-") as folder:
+    wanted = {**dict.fromkeys(_THREADS, str(cores_each(job.workers))), "GLOO_SOCKET_IFNAME": "lo"}
+    unsaid = {name: value for name, value in wanted.items() if name not in os.environ}
+    with environment(unsaid), tempfile.TemporaryDirectory(prefix="leanrec-") as folder:
         config = LaunchConfig(
             min_nodes=1, max_nodes=1, nproc_per_node=job.workers, run_id=job.launch, max_restarts=_RESTARTS,
             rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", rdzv_configs={"is_host": True}, local_addr="127.0.0.1",

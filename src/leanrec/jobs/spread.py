@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from typing import Any
 
 from optuna.trial import Trial, TrialState
 
 from leanrec.core.console import say
 from leanrec.core.errors import MachineError, MissingExtra
+from leanrec.core.machine import environment
 from leanrec.jobs.trials import TuneJob, counts, open_study, run_trial
 
 __all__ = ["run_trials"]
@@ -39,7 +38,7 @@ def run_trials(job: TuneJob, indices: range, deadline: float | None) -> None:
 def _in_processes(job: TuneJob, indices: range, deadline: float | None) -> None:
     """A process that dies (the system ends one when memory runs out) costs the trials under way, not the search."""
     share = max(1, len(os.sched_getaffinity(0)) // job.workers)
-    with _environment(dict.fromkeys(_THREADS, str(share))):
+    with environment(dict.fromkeys(_THREADS, str(share))):
         while indices:
             pool = ProcessPoolExecutor(job.workers, mp_context=multiprocessing.get_context("spawn"))
             try:
@@ -81,8 +80,8 @@ def _on_ray(job: TuneJob, indices: range, deadline: float | None) -> None:
     try:
         cores = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
         share = max(1, cores // job.workers) if job.workers > 1 else 1
-        environment = {"env_vars": dict.fromkeys(_THREADS, str(share))}
-        trial: Any = ray.remote(num_cpus=share, max_retries=0, runtime_env=environment)(run_trial)
+        variables = {"env_vars": dict.fromkeys(_THREADS, str(share))}
+        trial: Any = ray.remote(num_cpus=share, max_retries=0, runtime_env=variables)(run_trial)
         for reference in [trial.remote(job, index, deadline) for index in indices]:
             try:
                 ray.get(reference)
@@ -92,18 +91,3 @@ def _on_ray(job: TuneJob, indices: range, deadline: float | None) -> None:
             _record_lost(job)
     finally:
         ray.shutdown()
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Variables for the processes that are started meanwhile."""
-    before: dict[str, Any] = {key: os.environ.get(key) for key in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value
