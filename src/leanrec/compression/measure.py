@@ -197,6 +197,8 @@ class _Asked:
         back = rng.integers(0, np.minimum(different, _LATELY - 1) + 1)
         self.numbers: npt.NDArray[np.int64] = np.where(repeated, different - back, different)
         self._round = 0
+        if model.kept is not None:  # of an earlier measurement
+            model.kept.forget()
 
     def __len__(self) -> int:
         return len(self.numbers)
