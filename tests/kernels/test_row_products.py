@@ -32,3 +32,10 @@ def test_more_axes() -> None:
     x = np.random.default_rng(0).standard_normal((3, 4, 5), dtype=np.float32)
     weight = np.ones((2, 5), np.float32)
     np.testing.assert_allclose(row_products(x, weight), x @ weight.T, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("x", "weight"), [((2, 3), (4, 5)), ((2, 3), (3,)), ((), (2, 3)), ((2, 3), (2, 3, 1))])
+def test_shapes_that_do_not_fit_are_refused(x: tuple[int, ...], weight: tuple[int, ...]) -> None:
+    """The compiled loop would read beyond the array."""
+    with pytest.raises(ValueError, match="cannot be multiplied row by row"):
+        row_products(np.zeros(x, np.float32), np.zeros(weight, np.float32))

@@ -30,7 +30,12 @@ def _multiply(x_TD: Any, weight_DO: Any, out_TO: Any) -> None:
 
 
 def row_products(x: F32, weight_OD: F32) -> F32:
-    """(..., O) x W^T for x (..., D): each row in the same order of operations, wherever it stands."""
+    """(..., O) x W^T for x (..., D): each row in the same order of operations, wherever it stands.
+
+    ValueError where the widths differ, which the compiled loop would not notice.
+    """
+    if x.ndim < 1 or weight_OD.ndim != 2 or x.shape[-1] != weight_OD.shape[1]:
+        raise ValueError(f"arrays of shapes {x.shape} and {weight_OD.shape} cannot be multiplied row by row")
     out_TO = np.empty((x.size // x.shape[-1] if x.size else 0, len(weight_OD)), np.float32)
     _multiply(np.ascontiguousarray(x).reshape(-1, x.shape[-1]), np.ascontiguousarray(weight_OD.T), out_TO)
     return out_TO.reshape(*x.shape[:-1], len(weight_OD))
