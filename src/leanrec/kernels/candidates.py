@@ -10,42 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from leanrec.kernels.heap import listed, replace_least
 from leanrec.kernels.jit import jit
 
-__all__ = ["drop", "keep", "keep_all", "listed", "replace_least"]
+__all__ = ["drop", "keep", "keep_all"]
 
 _CHUNK = 64
-
-
-@jit
-def replace_least(heap_K: Any, value: Any) -> None:
-    """Put `value` in place of the least of a min-heap."""
-    size = len(heap_K)
-    at = 0
-    while True:
-        child = 2 * at + 1
-        if child >= size:
-            break
-        if child + 1 < size and heap_K[child + 1] < heap_K[child]:
-            child += 1
-        if heap_K[child] >= value:
-            break
-        heap_K[at] = heap_K[child]
-        at = child
-    heap_K[at] = value
-
-
-@jit
-def listed(sorted_E: Any, row: Any) -> Any:
-    """Whether a row stands among rising ones."""
-    low, high = 0, len(sorted_E)
-    while low < high:
-        middle = (low + high) // 2
-        if sorted_E[middle] < row:
-            low = middle + 1
-        else:
-            high = middle
-    return low < len(sorted_E) and sorted_E[low] == row
 
 
 @jit
@@ -70,13 +40,15 @@ def keep(
         for i in range(start, stop):
             score = scores_n[i]
             row = first + i
-            if score < heap_K[0] - reach or (len(allowed_N) > 0 and not allowed_N[row]) or listed(exclude_E, row):
+            if score < heap_K[0] - reach or (len(allowed_N) > 0 and not allowed_N[row]):
+                continue
+            if listed(exclude_E, 0, len(exclude_E), row):
                 continue
             rows_C[count] = row
             kept_C[count] = score
             count += 1
             if score > heap_K[0]:
-                replace_least(heap_K, score)
+                replace_least(heap_K, 0, len(heap_K), score)
     return count
 
 

@@ -1,6 +1,6 @@
-"""The best of many scored rows, in compiled loops: by falling score, equal ones by rising row.
+"""What compiled loops keep the best of many rows with: heaps, keys that sort as answers do, and rows to leave out.
 
-Scores are float32 above 0, so that score and row fit one int64 that sorts as they do.
+Keys are of float32 scores above 0, so that score and row fit one int64 that sorts by falling score, then by rising row.
 """
 
 from __future__ import annotations
@@ -11,7 +11,40 @@ import numpy as np
 
 from leanrec.kernels.jit import jit
 
-__all__ = ["keep_least", "key_of", "new_box", "score_of", "take_best"]
+__all__ = ["keep_least", "key_of", "listed", "new_box", "replace_least", "score_of", "take_best"]
+
+
+@jit
+def replace_least(values: Any, first: Any, size: Any, value: Any) -> None:
+    """Put `value` in place of the least of the min-heap values[first : first + size].
+
+    Places and no view: a view counts another reference, which threads wait for.
+    """
+    at = 0
+    while True:
+        child = 2 * at + 1
+        if child >= size:
+            break
+        if child + 1 < size and values[first + child + 1] < values[first + child]:
+            child += 1
+        if values[first + child] >= value:
+            break
+        values[first + at] = values[first + child]
+        at = child
+    values[first + at] = value
+
+
+@jit
+def listed(sorted_E: Any, low: Any, high: Any, row: Any) -> Any:
+    """Whether a row stands among the rising ones from place low to before place high."""
+    end = high
+    while low < high:
+        middle = (low + high) // 2
+        if sorted_E[middle] < row:
+            low = middle + 1
+        else:
+            high = middle
+    return low < end and sorted_E[low] == row
 
 
 @jit

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from leanrec.kernels.heap import listed, replace_least
 from leanrec.kernels.jit import jit, jit_inline, jit_parallel, prange
 from leanrec.kernels.nibbles import address_of
 from leanrec.kernels.panels import PANEL, lowest_bit, panel_dots, reaching
@@ -68,7 +69,8 @@ def _scan_part(
     codes_MG, scales_N, levels_N, longest_J, items_ND = table
     rough_BG, fine_BG, bases_B2, facts_B7, queries_BD = asked
     heaps_SBK, rows_SBC, uppers_SBC, counts_SB, _, refined_SB = state
-    size, room = len(scales_N), rows_SBC.shape[2]
+    size, room, batch, k = len(scales_N), rows_SBC.shape[2], heaps_SBK.shape[1], heaps_SBK.shape[2]
+    heaps = heaps_SBK.reshape(-1)
     dots, fine = np.empty((_TOGETHER, BLOCK), np.int32), np.empty((1, PANEL), np.int32)
     lengths_n, rests_n = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
     for block in range(low, high):
@@ -89,7 +91,8 @@ def _scan_part(
                 slope, base = np.float32(slope_), np.int32(bases_B2[b, 0])
                 slack = facts_B7[b, 3] * longest + _TINIER + _TINY * rough_unit
                 cap = facts_B7[b, 6] * longest + _TINIER
-                known = heaps_SBK[scan, b, 0]
+                heap = (scan * batch + b) * k
+                known = heaps[heap]
                 if cap < known:
                     continue
                 floor = _below((known - slack) / rough_unit)
@@ -116,7 +119,7 @@ def _scan_part(
                         centre = unit * scale * np.float64(128 * wide + narrow)
                         radius = fine_slope * scale * level + fine_slack
                         upper = min(min(centre + radius, rough), cap)
-                        if upper < known or _listed(excluded_E, excluded_at[b], excluded_at[b + 1], row):
+                        if upper < known or listed(excluded_E, excluded_at[b], excluded_at[b + 1], row):
                             continue
                         place = counts_SB[scan, b]
                         if place == room:
@@ -124,41 +127,10 @@ def _scan_part(
                             place = counts_SB[scan, b]
                         rows_SBC[scan, b, place], uppers_SBC[scan, b, place] = row, upper
                         counts_SB[scan, b] = place + 1
-                        if centre - radius > heaps_SBK[scan, b, 0]:
-                            _replace_least(heaps_SBK, scan, b, centre - radius)
-                        known = heaps_SBK[scan, b, 0]
+                        if centre - radius > heaps[heap]:
+                            replace_least(heaps, heap, k, centre - radius)
+                        known = heaps[heap]
                     floor = _below((known - slack) / rough_unit)
-
-
-@jit_inline
-def _listed(sorted_E: Any, low: Any, high: Any, row: Any) -> Any:
-    """Whether a row stands among the rising ones from low to before high."""
-    end = high
-    while low < high:
-        middle = (low + high) // 2
-        if sorted_E[middle] < row:
-            low = middle + 1
-        else:
-            high = middle
-    return low < end and sorted_E[low] == row
-
-
-@jit
-def _replace_least(heaps_SBK: Any, scan: Any, b: Any, value: Any) -> None:
-    """Put `value` in place of the least of a query's min-heap."""
-    size = heaps_SBK.shape[2]
-    at = 0
-    while True:
-        child = 2 * at + 1
-        if child >= size:
-            break
-        if child + 1 < size and heaps_SBK[scan, b, child + 1] < heaps_SBK[scan, b, child]:
-            child += 1
-        if heaps_SBK[scan, b, child] >= value:
-            break
-        heaps_SBK[scan, b, at] = heaps_SBK[scan, b, child]
-        at = child
-    heaps_SBK[scan, b, at] = value
 
 
 def _scan_panels(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.kernels.candidates import listed, replace_least
+from leanrec.kernels.heap import listed, replace_least
 from leanrec.kernels.jit import jit, jit_fast_inline, jit_parallel, prange
 
 __all__ = [
@@ -190,12 +190,12 @@ def pruned_product(
             total *= levels_S[sizes_N[row]]
             if seen or total < heap_K[0] - reach or (len(allowed_N) > 0 and not allowed_N[row]):
                 continue
-            if listed(exclude_E, row):
+            if listed(exclude_E, 0, len(exclude_E), row):
                 continue
             rows_C[count] = row
             kept_C[count] = total
             count += 1
             if total > heap_K[0]:
-                replace_least(heap_K, total)
+                replace_least(heap_K, 0, len(heap_K), total)
         scored += last - first
         taken_M[chosen] += 1

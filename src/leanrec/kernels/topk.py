@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from leanrec.kernels.heap import listed, replace_least
 from leanrec.kernels.jit import jit
 
 __all__ = [
@@ -96,36 +97,6 @@ def _dots(items_ND: Any, query_D: Any, rows_C: Any, count: Any, scores_c: Any) -
 
 
 @jit
-def _replace_least(heap_K: Any, value: Any) -> None:
-    """Put `value` in place of the least of a min-heap."""
-    size = len(heap_K)
-    at = 0
-    while True:
-        child = 2 * at + 1
-        if child >= size:
-            break
-        if child + 1 < size and heap_K[child + 1] < heap_K[child]:
-            child += 1
-        if heap_K[child] >= value:
-            break
-        heap_K[at] = heap_K[child]
-        at = child
-    heap_K[at] = value
-
-
-@jit
-def _contains(sorted_E: Any, row: Any) -> Any:
-    low, high = 0, len(sorted_E)
-    while low < high:
-        middle = (low + high) // 2
-        if sorted_E[middle] < row:
-            low = middle + 1
-        else:
-            high = middle
-    return low < len(sorted_E) and sorted_E[low] == row
-
-
-@jit
 def _rank(items_ND: Any, query_D: Any, rows_C: Any, count: Any) -> Any:
     """Sort keys of the first `count` rows: falling score in the high half, rising row in the low half."""
     scores = np.empty(count, np.float32)
@@ -193,7 +164,7 @@ def offer_row(
     exclude_E: Any,
 ) -> None:
     """Offer one allowed row whose upper bound reaches the k-th lower bound; exclude_E: rising rows to leave out."""
-    if _contains(exclude_E, row):
+    if listed(exclude_E, 0, len(exclude_E), row):
         return
     heap_K, rows_C, uppers_C = state.heaps_SBK[scan, query], state.rows_SBC[scan, query], state.uppers_SBC[scan, query]
     count = state.counts_SB[scan, query]
@@ -204,7 +175,7 @@ def offer_row(
     uppers_C[count] = upper
     state.counts_SB[scan, query] = count + 1
     if lower > heap_K[0]:
-        _replace_least(heap_K, lower)
+        replace_least(heap_K, 0, len(heap_K), lower)
 
 
 @jit
@@ -248,7 +219,7 @@ def merge(state: Any, query: Any, items_ND: Any, query_D: Any) -> None:
     for scan in range(1, len(state.heaps_SBK)):
         for value in state.heaps_SBK[scan, query]:
             if value > heap_K[0]:
-                _replace_least(heap_K, value)
+                replace_least(heap_K, 0, len(heap_K), value)
         for i in range(state.counts_SB[scan, query]):
             if state.uppers_SBC[scan, query, i] < heap_K[0]:
                 continue

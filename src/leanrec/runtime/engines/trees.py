@@ -69,8 +69,8 @@ def _check(arrays: Mapping[str, npt.NDArray[Any]], columns: int) -> None:
     if columns > _WIDEST:
         raise ValueError(f"{columns:,} columns")
     for name, kind in _ARRAYS.items():
-        if arrays[name].dtype.str != kind:
-            raise ValueError(f"{name} of another type")
+        if arrays[name].dtype.str != kind or arrays[name].ndim != 1 + (name == "children"):
+            raise ValueError(f"{name} of another type or shape")
     nodes = len(arrays["feature"])
     feature, children, offsets = arrays["feature"], arrays["children"], arrays["set_offsets"]
     shapes = [(arrays[name].shape, (nodes,)) for name in ("threshold", "value")]
