@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.harness import THREADS
-from benchmarks.trained import _COMMON, CACHE, RUNS, WORLDS, _digest, trained
+from benchmarks.trained import RUNS, trained
 from leanrec.index.bounded import BoundedIndex, Proof
 from leanrec.kernels.topk import canonical_scores_reference
 from leanrec.runtime.recommender import Recommender
@@ -49,16 +49,10 @@ def encoded(name: str, bundle: Recommender, histories: Any, queries: int) -> Tab
     return Table(f"{name}, {len(items_ND):,} x {items_ND.shape[1]}", items_ND, np.ascontiguousarray(queries_QD))
 
 
-def made(run: str) -> bool:
-    """Whether a model of `benchmarks.trained` is there, so that a timed run does not start training."""
-    place, settings = RUNS[run]
-    return (CACHE / f"{run}-{_digest([WORLDS[place], {**_COMMON, **settings}])}" / "done").exists()
-
-
 def synthetic(run: str, queries: int) -> Table:
     """One of the models of `benchmarks.trained`, asked with histories of its test users."""
     made = trained(run)
-    return encoded(f"esasrec {run}", Recommender.load(made.run), made.dataset().cases("test").histories, queries)
+    return encoded(f"{RUNS[run][1]} {run}", Recommender.load(made.run), made.dataset().cases("test").histories, queries)
 
 
 def peers(table: Table) -> Iterator[tuple[str, Search]]:

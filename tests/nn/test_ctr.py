@@ -16,7 +16,7 @@ from leanrec.nn.ctr.cross import Cross, CrossMixture
 from leanrec.nn.ctr.interactions import Dots, Factorised, Pairs
 from leanrec.nn.ctr.tasks import Chain
 from leanrec.runtime.engines.ctr import OPS, PlanEngine
-from leanrec.training.clicks import ClickOptions, ClickTask
+from leanrec.training.clicks import ClickBatch, ClickOptions, ClickTask
 from leanrec.training.labelled import Labelled
 
 LAYOUT = Layout(("age", "price"), ("user_id", "item_id", "hour"), (9, 7, 5), ("genres",), (4,), "item_id")
@@ -75,7 +75,7 @@ def test_numpy_says_what_torch_says(name):
     tasks = 2 if name == "tasks" else 1
     task, some = task_of(PLANS[name]), rows(tasks=tasks)
     for seed in range(5):
-        task.learn(rows(tasks=tasks, seed=seed))
+        task.step(ClickBatch(rows(tasks=tasks, seed=seed), 0))
     used, coded = task._coded(some.batch)
     task.network.eval()
     with torch.no_grad():
@@ -104,7 +104,7 @@ def test_training_learns_and_repeats(name):
     def losses() -> list[float]:
         tasks = 2 if name == "tasks" else 1
         task, some = task_of(PLANS[name], mask=0.1), rows(64, tasks)
-        return [task.learn(some) for _ in range(40)]
+        return [task.step(ClickBatch(some, 0)) for _ in range(40)]
 
     first, second = losses(), losses()
     assert first == second
@@ -160,8 +160,8 @@ def test_gates_close_under_their_penalty():
     plan = [step("gated", "gates", "fields"), *PLANS["gates"][1:]]
     free, pressed = task_of(plan), task_of(plan, gate_l1=1.0)
     for seed in range(40):
-        free.learn(rows(seed=seed))
-        pressed.learn(rows(seed=seed))
+        free.step(ClickBatch(rows(seed=seed), 0))
+        pressed.step(ClickBatch(rows(seed=seed), 0))
     assert (
         np.abs(pressed.engine().weights["gated.gate"]).sum() < 0.5 * np.abs(free.engine().weights["gated.gate"]).sum()
     )

@@ -127,18 +127,13 @@ class ClickTask:
 
     def step(self, batch: ClickBatch) -> float:
         """One step of both optimisers; the mean loss before it."""
-        return self.learn(batch.rows)
-
-    def learn(self, rows: Labelled) -> float:
-        """`step` on rows."""
-        batch = self._masked(rows.batch)
-        rows_U, coded = self._coded(batch)
+        rows_U, coded = self._coded(self._masked(batch.rows.batch))
         leaf_UE = self.table.gather(rows_U)
         self.network.train()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed * 1_000_003 + self._steps)
             logits_BT = self.network(leaf_UE, coded)
-        loss = self._loss(logits_BT, rows)
+        loss = self._loss(logits_BT, batch.rows)
         self._dense.zero_grad(set_to_none=True)
         (loss + self._gate_penalty()).backward()  # type: ignore[no-untyped-call]
         grad_UE, leaf = leaf_UE.grad, leaf_UE.detach()
