@@ -26,7 +26,7 @@ _SETTINGS = {
     "dropout": 0.0, "precision": "float32", "clip": 1.0, "horizon": 1,
 }  # fmt: skip
 _TWO = """
-import json, sys
+import json, os, sys
 import numpy as np
 import torch.distributed as dist
 from pathlib import Path
@@ -50,6 +50,7 @@ for name, change in json.loads(sys.argv[4]).items():
     if dist.get_rank() == 0:
         (folder / f"{name}.json").write_text(json.dumps(losses))
 dist.destroy_process_group()
+os._exit(0)  # as launch_worker does: threads of gloo may still hold tensors when the interpreter ends
 """
 
 

@@ -30,6 +30,7 @@ _WAYS: dict[str, dict[str, object]] = {
     "averaged": {**_ADAGRAD, "ema": 0.9, "clip": 0.1},
 }
 _TABLE = """
+import os
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -74,6 +75,7 @@ for optimiser in ("rowwise-adagrad", "sgd"):
     step([[0, 3, 11], [11, 9]], 0.3)
     same()
 dist.destroy_process_group()
+os._exit(0)  # as launch_worker does: threads of gloo may still hold tensors when the interpreter ends
 """
 
 

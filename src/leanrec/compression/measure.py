@@ -217,17 +217,18 @@ def _time_together(asked: _Asked, k: int, limit: float, askers: int, most: int) 
     """Seconds of each answer; this thread answers, so many at most of those that wait at once."""
     waiting: queue.SimpleQueue[tuple[int, float, threading.Event]] = queue.SimpleQueue()
     end = time.perf_counter() + limit
+    places = iter(range(len(asked)))  # dealt, not divided: who is held up is late with one question only
 
-    def ask(first: int) -> None:
+    def ask() -> None:
         answered = threading.Event()
-        for place in range(first, len(asked), askers):
+        for place in places:
             if time.perf_counter() >= end:
                 return
             answered.clear()
             waiting.put((place, time.perf_counter(), answered))
             answered.wait()
 
-    threads = [threading.Thread(target=ask, args=(first,), daemon=True) for first in range(askers)]
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(askers)]
     for thread in threads:
         thread.start()
     seconds: list[float] = []
