@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -82,31 +83,50 @@ def rung(bench: Workbench, plan: Plan, price: Price, before: Figures | None = No
 def single_steps(bench: Workbench, space: PlanSpace, price: Price, deadline: float | None = None) -> list[Rung]:
     """The original, then each step alone: as it is by default, or with the first other setting that pays.
 
-    deadline: `time.time()` after which no further step is tried. Those that learn come last: each may take as long as
-    all others together.
+    deadline: `time.time()` after which nothing further is tried. Until then breadth comes before depth: the first step
+    of each stage, then the second ones, and other settings only when every step has been tried. Those that learn come
+    last: each may take as long as all others together.
     """
-    rungs = [rung(bench, Plan(steps=()), price)]
+    before = rung(bench, Plan(steps=()), price)
+    found: dict[str, Rung] = {}
     with Progress("measuring single steps", len(space.steps)) as progress:
-        for name in sorted(space.steps, key=lambda name: STEPS[name].learns):
-            if deadline is not None and time.time() >= deadline:
+        for name in _by_breadth(space):
+            if _late(deadline):
                 break
-            rungs.append(_single(bench, space, name, price, rungs[0].figures))
-            progress.advance(note=rungs[-1].name)
-    return rungs
+            found[name] = rung(bench, Plan(steps=(name,)), price, before.figures)
+            progress.advance(note=name)
+    waiting = [name for name, one in found.items() if not one.pays]
+    with Progress("measuring other settings", len(waiting)) as progress:
+        for name in waiting:
+            if _late(deadline):
+                break
+            found[name] = _other_setting(bench, space, name, price, before.figures) or found[name]
+            progress.advance(note=name)
+    return [before, *found.values()]
 
 
-def _single(bench: Workbench, space: PlanSpace, name: str, price: Price, before: Figures | None) -> Rung:
-    first = rung(bench, Plan(steps=(name,)), price, before)
+def _late(deadline: float | None) -> bool:
+    return deadline is not None and time.time() >= deadline
+
+
+def _by_breadth(space: PlanSpace) -> list[str]:
+    rounds = itertools.zip_longest(*space.stages.values())
+    names = [name for names in rounds for name in names if name is not None]
+    return sorted(names, key=lambda name: STEPS[name].learns)
+
+
+def _other_setting(bench: Workbench, space: PlanSpace, name: str, price: Price, before: Figures | None) -> Rung | None:
+    """The step with the first other setting that pays, of a few."""
     probe = bench.probe(Plan(steps=(name,)))
     seen = {probe.id}
-    for plan in () if first.pays or probe.seconds > _LONG else space.variants(name)[:_VARIANTS]:
+    for plan in () if probe.seconds > _LONG else space.variants(name)[:_VARIANTS]:
         probe = bench.probe(plan)
         if probe.id not in seen:
             seen.add(probe.id)
             other = rung(bench, plan, price, before)
             if other.pays:
                 return other
-    return first
+    return None
 
 
 def climb(bench: Workbench, plan: Plan, price: Price) -> list[Rung]:
