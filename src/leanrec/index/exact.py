@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
 from leanrec.index.bounded import BoundedIndex, Exclusions, checked_norms, frozen
+from leanrec.kernels.blas import blas_threads
 from leanrec.kernels.scan import offer_scores, score_rows, score_rows_parallel
+from leanrec.kernels.threads import spread
 from leanrec.kernels.topk import State
 
 __all__ = ["ExactIndex"]
@@ -16,6 +19,7 @@ __all__ = ["ExactIndex"]
 _BUFFER = 1 << 21  # floats: 8 MiB of scores at a time, whatever the batch and the catalogue
 _UNIT = 2.0**-24
 _WORTH_THREADS = 16 << 20  # bytes of rows below which starting threads costs more than it saves
+_WORTH_PRODUCTS = 1 << 23  # and multiplications of a batch
 
 
 def _facts(norms_B: npt.NDArray[np.float32], dim: int) -> npt.NDArray[np.float64]:
@@ -68,16 +72,24 @@ class ExactIndex(BoundedIndex):
         size, dim = self.items_ND.shape
         facts_B2 = _facts(norms_B, dim)
         block = max(256, _BUFFER // len(queries_BD))
-        buffer = np.empty((len(queries_BD), min(block, size)), np.float32)
-        for first in range(0, size, block):
-            items_nD = self.items_ND[first : first + block]
-            scores_Bn = buffer[:, : len(items_nD)]
-            if len(queries_BD) == 1:
-                run = score_rows if items_nD.nbytes < _WORTH_THREADS else score_rows_parallel
-                run(items_nD, queries_BD[0], scores_Bn[0])
-            else:
-                np.matmul(queries_BD, items_nD.T, out=scores_Bn)
-            offer_scores(
-                state, scores_Bn, self.norms_N, facts_B2, first, self.items_ND, queries_BD,
-                skip.rows_E, skip.offsets, skip.allowed_N,
-            )  # fmt: skip
+
+        def work(low: int, high: int) -> None:
+            buffer = np.empty((high - low, min(block, size)), np.float32)
+            for first in range(0, size, block):
+                items_nD = self.items_ND[first : first + block]
+                scores_Bn = buffer[:, : len(items_nD)]
+                if len(queries_BD) == 1:
+                    run = score_rows if items_nD.nbytes < _WORTH_THREADS else score_rows_parallel
+                    run(items_nD, queries_BD[0], scores_Bn[0])
+                else:
+                    np.matmul(queries_BD[low:high], items_nD.T, out=scores_Bn)
+                offer_scores(
+                    state, scores_Bn, self.norms_N, facts_B2, first, self.items_ND, queries_BD,
+                    skip.rows_E, skip.offsets, skip.allowed_N, low,
+                )  # fmt: skip
+
+        if len(queries_BD) == 1:
+            work(0, 1)
+            return
+        with blas_threads(1):  # threads of ours compare and offer too, and wait for nobody
+            spread(work, len(queries_BD), numba.get_num_threads(), max(1, _WORTH_PRODUCTS // (size * dim)))

@@ -109,17 +109,22 @@ def offer_scores(
     exclude_E: Any,
     exclude_offsets: Any,
     allowed_N: Any,
+    low: Any,
 ) -> None:
-    """Offer a block of float32 matrix-product scores; facts_B2: radius = facts[0] * norm + facts[1]."""
+    """Offer a block of float32 matrix-product scores of the queries from `low` on.
+
+    facts_B2: radius = facts[0] * norm + facts[1].
+    """
     size = scores_Bn.shape[1]
     lowers, uppers = np.empty(_BLOCK), np.empty(_BLOCK)
-    for b in range(len(scores_Bn)):
+    for row in range(len(scores_Bn)):
+        b = low + row
         slope, floor = facts_B2[b, 0], facts_B2[b, 1]
         excluded = exclude_E[exclude_offsets[b] : exclude_offsets[b + 1]]
         for start in range(0, size, _BLOCK):
             count = min(_BLOCK, size - start)
             for i in range(count):
-                score = np.float64(scores_Bn[b, start + i])
+                score = np.float64(scores_Bn[row, start + i])
                 radius = slope * np.float64(norms_N[first + start + i]) + floor
                 lowers[i] = score - radius
                 uppers[i] = score + radius

@@ -13,7 +13,7 @@ from leanrec.kernels.threads import spread
 __all__ = ["Graph", "leading"]
 
 F32 = npt.NDArray[np.float32]
-_EXTRA, _ROUNDS = 16, 5
+_EXTRA = 16
 
 
 class Graph:
@@ -53,10 +53,11 @@ class Graph:
         spread(work, edges, self.threads)
 
 
-def leading(graph: Graph, dim: int, seed: int) -> tuple[F32, F32]:
+def leading(graph: Graph, dim: int, seed: int, rounds: int = 5) -> tuple[F32, F32]:
     """(M, D) singular vectors of the normalised interactions, of users and of items, and (D,) singular values.
 
-    By block power iteration (Halko, Martinsson & Tropp 2011, arXiv:0909.4061); columns beyond the rank are zeros.
+    By so many rounds of block power iteration (Halko, Martinsson & Tropp 2011, arXiv:0909.4061); columns beyond the
+    rank are zeros.
     """
     size, users = len(graph.degrees_M), graph.num_users
     width = max(1, min(dim + _EXTRA, users, size - users))
@@ -64,7 +65,7 @@ def leading(graph: Graph, dim: int, seed: int) -> tuple[F32, F32]:
     scratch_MD = np.zeros_like(block_MD)
     block_MD[users:] = np.random.default_rng([seed, 7]).standard_normal((size - users, width), np.float32)
     with blas_threads(1):
-        for last in [False] * _ROUNDS + [True]:
+        for last in [False] * rounds + [True]:
             block_MD[users:] = _orthonormal(block_MD[users:])[0]
             graph.product(block_MD, out_MD, scratch_MD, 0, users)
             block_MD[:users] = out_MD[:users]

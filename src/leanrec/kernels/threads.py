@@ -1,4 +1,4 @@
-"""Elementwise loops spread over threads: the loops release the GIL, so plain threads do, beside any other library's."""
+"""Loops spread over threads: they release the GIL, so plain threads do, beside any other library's."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ _GRAIN = 1 << 17
 """Elements below which handing work to another thread costs more than it saves."""
 
 
-def spread(work: Callable[[int, int], object], count: int, threads: int) -> None:
-    """work(low, high) over parts of range(count), in at most `threads` threads; returns when all parts are done."""
-    parts = max(1, min(threads, count // _GRAIN))
+def spread(work: Callable[[int, int], object], count: int, threads: int, grain: int = _GRAIN) -> None:
+    """work(low, high) over parts of range(count), in at most `threads` threads; returns when all parts are done.
+
+    grain: how many are worth a thread.
+    """
+    parts = max(1, min(threads, count // grain))
     edges = [count * part // parts for part in range(parts + 1)]
     others = [_pool(os.getpid()).submit(work, low, high) for low, high in itertools.pairwise(edges[1:])]
     work(edges[0], edges[1])

@@ -17,6 +17,7 @@ from leanrec.core.errors import InputError
 from leanrec.core.jagged import Jagged
 from leanrec.core.space import Choice, Dimension, Range
 from leanrec.data.dataset import Dataset
+from leanrec.kernels.blas import blas_threads
 from leanrec.kernels.graph import propagate
 from leanrec.models.base import FitOptions, Model
 from leanrec.models.collaborative_fitting import DEFAULTS_VERSION, CollaborativeFitting, from_spectrum
@@ -151,11 +152,12 @@ def fold_by_least_squares(
     )  # fmt: skip
     lengths_U1 = np.maximum(train.lengths, 1)[:, None]
     found = []
-    for power in (0.5, 1.0):
-        means_UD = sums_UD.astype(np.float64) * lengths_U1**-power
-        gram_DD = means_UD.T @ means_UD
-        gram_DD[np.diag_indices_from(gram_DD)] += 1e-3 * np.trace(gram_DD) / len(gram_DD) + 1e-12
-        map_DD = np.linalg.solve(gram_DD, means_UD.T @ users_UD)
-        found.append((float(((means_UD @ map_DD - users_UD) ** 2).sum()), power, map_DD))
-    _, power, map_DD = min(found, key=lambda one: one[0])
-    return (items_ND @ map_DD).astype(np.float32), power
+    with blas_threads(1):
+        for power in (0.5, 1.0):
+            means_UD = sums_UD.astype(np.float64) * lengths_U1**-power
+            gram_DD = means_UD.T @ means_UD
+            gram_DD[np.diag_indices_from(gram_DD)] += 1e-3 * np.trace(gram_DD) / len(gram_DD) + 1e-12
+            map_DD = np.linalg.solve(gram_DD, means_UD.T @ users_UD)
+            found.append((float(((means_UD @ map_DD - users_UD) ** 2).sum()), power, map_DD))
+        _, power, map_DD = min(found, key=lambda one: one[0])
+        return (items_ND @ map_DD).astype(np.float32), power

@@ -10,6 +10,8 @@ from leanrec.training.pairs.tables import PlainTable
 __all__ = ["start_by_product"]
 
 _NOISE = 0.1
+_ROUNDS = 3
+"""Directions that are found more sharply start no better: on Gowalla worse (docs/log.md)."""
 
 
 def start_by_product(table: PlainTable, graph: Graph, std: float, seed: int) -> None:
@@ -17,7 +19,7 @@ def start_by_product(table: PlainTable, graph: Graph, std: float, seed: int) -> 
 
     Users and items each get a root mean square of `std`; the fresh values of the table stay, a tenth as large.
     """
-    vectors_MD, singular_D = leading(graph, table.values_MD.shape[1], seed)
+    vectors_MD, singular_D = leading(graph, table.values_MD.shape[1], seed, _ROUNDS)
     vectors_MD *= np.sqrt(singular_D) * np.sqrt(graph.degrees_M.astype(np.float32))[:, None]
     table.values_MD *= np.float32(_NOISE)
     for part in (slice(None, graph.num_users), slice(graph.num_users, None)):
