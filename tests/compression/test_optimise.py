@@ -19,7 +19,9 @@ from leanrec.compression.base import Step, StepConfig, StepRecord, Work, with_so
 from leanrec.compression.budget import Budget
 from leanrec.compression.figures import Figures, front
 from leanrec.compression.journal import Journal
+from leanrec.compression.ladder import _by_breadth
 from leanrec.compression.measure import Measurement, Times, measure, robust_p99
+from leanrec.compression.space import PlanSpace
 from leanrec.compression.verify import verify
 from leanrec.core.errors import InputError, PromiseError
 from leanrec.core.registry import Entry
@@ -359,3 +361,12 @@ def test_a_step_that_comes_out_otherwise_is_found_out_again(
     assert again.recommender.id != first.recommender.id
     trained.save(tmp_path / "before")
     verify(tmp_path / "lean", tmp_path / "before", data)
+
+
+def test_every_stage_has_its_turn_before_the_second_steps_of_any() -> None:
+    space = PlanSpace.of(["quantise", "int8-dense", "items", "int8-items", "distil"])
+    first = {names[0] for stage, names in space.stages.items() if stage != "student"}
+    order = _by_breadth(space)
+    assert set(order[: len(first)]) == first
+    assert order[-1] == "distil"
+    assert sorted(order) == sorted(space.steps)
