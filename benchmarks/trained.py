@@ -29,7 +29,7 @@ WORLDS: dict[str, dict[str, Any]] = {
 """Items that no event fell on are not in the catalogue: about 1.05 million and 100 thousand are left."""
 _COMMON = {"max_length": 200, "batch_tokens": 4096, "lr": 0.004, "dropout": 0.1, "epochs": 1}
 RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "1m-64": ("1m", "esasrec", {**_COMMON, "dim": 64, "layers": 2}),
+    "1m-64": ("1m", "esasrec", {**_COMMON, "dim": 64, "layers": 2, "epochs": 4}),
     "1m-als-128": ("1m", "als", {"factors": 128, "iterations": 5}),
     "100k-64": ("100k", "esasrec", {**_COMMON, "dim": 64, "layers": 2}),
     "100k-128": ("100k", "esasrec", {**_COMMON, "dim": 128, "layers": 2}),

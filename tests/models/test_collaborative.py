@@ -65,11 +65,12 @@ def test_known_users_are_answered_from_their_own_vector(name):
     assert fitted.rank(nobody, 5)[1].all()
 
 
-def test_lightgcn_folds_in_by_its_own_rule():
+@pytest.mark.parametrize("user_power", [1.0, 0.6])
+def test_lightgcn_folds_in_by_its_own_rule(user_power):
     """A known user's vector is their own row's share and what their history hands on: a row of zeros leaves that."""
     data = shop()
-    fitted = _small("lightgcn", layers=3).fit(data, seed=1)
-    model = MODELS["lightgcn"](dim=8, layers=3)
+    fitted = _small("lightgcn", layers=3, user_power=user_power).fit(data, seed=1)
+    model = MODELS["lightgcn"](dim=8, layers=3, user_power=user_power)
     train = distinct(data.train())
     task = model.task(model.config, train, len(data.items), 1)
     served = model.served(model.config, task, train)
@@ -154,6 +155,8 @@ def test_time_limit_ends_the_training():
         ("simplex", {"own": 2.0}, "own=2.0 must be from 0 to 1"),
         ("lightgcn", {"temperature": 0.0}, "temperature must be above 0"),
         ("lightgcn", {"objective": "hinge"}, "objective"),
+        ("lightgcn", {"user_power": 1.5}, "user_power=1.5 must be from 0 to 1"),
+        ("bpr-mf", {"schedule": "cosin"}, "cosine"),
         ("ultragcn", {"neighbours": 0}, "neighbours must be at least 1"),
     ],
 )

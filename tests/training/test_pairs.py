@@ -58,14 +58,16 @@ def test_gradient_is_that_of_the_loss(train, name):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("layers", [1, 3])
-def test_propagation_is_that_of_the_paper(train, layers, threads):
-    """Against powers of the dense normalised adjacency matrix (LightGCN, eq. 8)."""
-    table = GraphTable(Graph(train, ITEMS, threads), DIM, layers=layers, decay=0.0, lr=0.01, std=1.0, seed=1)
+@pytest.mark.parametrize(("layers", "user_power"), [(1, 1.0), (3, 1.0), (3, 0.75)])
+def test_propagation_is_that_of_the_paper(train, layers, user_power, threads):
+    """Against powers of the dense normalised adjacency matrix (LightGCN, eq. 8), and with users normalised less."""
+    graph = Graph(train, ITEMS, threads, user_power)
+    table = GraphTable(graph, DIM, layers=layers, decay=0.0, lr=0.01, std=1.0, seed=1)
     adjacency = np.zeros((USERS + ITEMS, USERS + ITEMS))
     adjacency[train.row_of(), USERS + train.values] = 1
     adjacency += adjacency.T
     scale = 1 / np.sqrt(np.maximum(adjacency.sum(axis=1), 1))
+    scale[:USERS] **= user_power
     normal = scale[:, None] * adjacency * scale
     wanted = sum(np.linalg.matrix_power(normal, layer) @ table.values_MD for layer in range(layers + 1))
     np.testing.assert_allclose(table.vectors(), wanted / (layers + 1), rtol=1e-4, atol=1e-5)
@@ -118,6 +120,30 @@ def test_state_comes_back_whole(train, name):
     for batch in loader.epoch(1):
         assert first.step(batch) == second.step(batch)
     assert all(np.array_equal(value, second.state()[key]) for key, value in first.state().items())
+
+
+def test_the_rate_follows_its_schedule_and_counts_on_after_a_resume(train):
+    def task():
+        table = PlainTable(USERS + ITEMS, DIM, lr=0.05, std=0.1, seed=1)
+        found = PairTask(table, BPR(0.0), USERS)
+        found.follow("cosine", 4)
+        return found
+
+    loader = PairLoader(train, batch=-(-len(train.values) // 2), candidates=3, num_items=ITEMS, seed=3)
+    assert loader.steps == 2
+    whole, rates = task(), []
+    for epoch in range(2):
+        for batch in loader.epoch(epoch):
+            whole.step(batch)
+            rates.append(whole.lr)
+        if epoch == 0:
+            kept = {key: np.array(value) for key, value in whole.state().items()}
+    assert rates == pytest.approx([0.05 * (0.5 + 0.5 * np.cos(np.pi * step / 4)) for step in (1, 2, 3, 4)])
+    resumed = task()
+    resumed.load_state(kept)
+    for batch in loader.epoch(1):
+        resumed.step(batch)
+    assert np.array_equal(resumed.table.values_MD, whole.table.values_MD)
 
 
 def test_few_neighbours_are_filled_up_with_the_item_itself():

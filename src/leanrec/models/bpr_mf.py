@@ -26,7 +26,6 @@ from leanrec.training.pairs import PairLoader, PairTask
 from leanrec.training.pairs.objectives import BPR
 from leanrec.training.pairs.start import start_by_product
 from leanrec.training.pairs.tables import PlainTable
-from leanrec.training.trainer import Batches
 
 __all__ = ["BPRMF", "BPRMFConfig"]
 
@@ -67,7 +66,7 @@ class BPRMF(CollaborativeModel[BPRMFConfig]):
             start_by_product(table, Graph(train, num_items, numba.get_num_threads()), config.std, seed)
         return PairTask(table, BPR(config.regularisation), len(train))
 
-    def batches(self, config: BPRMFConfig, train: Jagged, num_items: int, seed: int) -> Batches:
+    def batches(self, config: BPRMFConfig, train: Jagged, num_items: int, seed: int) -> PairLoader:
         return PairLoader(train, batch=config.batch, candidates=config.candidates, num_items=num_items, seed=seed)
 
     def batch(self, config: BPRMFConfig, num_users: int) -> Batch:

@@ -24,9 +24,9 @@ from leanrec.models.collaborative_fitting import DEFAULTS_VERSION, Collaborative
 from leanrec.models.forecasts_trained import Batch, pairs_memory
 from leanrec.runtime.recommender import Recommender
 from leanrec.training.memory import MemoryNeed, ensure_memory
-from leanrec.training.pairs import PairTask
+from leanrec.training.pairs import PairLoader, PairTask, UserLoader
+from leanrec.training.schedules import check_schedule
 from leanrec.training.tracking import open_trackers
-from leanrec.training.trainer import Batches
 
 __all__ = ["CollaborativeConfig", "CollaborativeModel", "Served", "check_at_least", "fold_by_least_squares"]
 
@@ -40,6 +40,8 @@ class CollaborativeConfig(Config, frozen=True, kw_only=True):
     dim: int = 64
     """Width D of the vectors."""
     lr: float = 0.01
+    schedule: str = "constant"
+    """How the rate of the vectors moves over the epochs: one of training/schedules.py."""
     std: float = 0.1
     """Standard deviation of a fresh vector's values."""
     batch: int = 1024
@@ -58,6 +60,7 @@ class CollaborativeConfig(Config, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         check_at_least(self, dim=1, batch=1, epochs=1, patience=1, validate_every=1)
+        check_schedule(self.schedule)
         for key in ("lr", "std"):
             if not getattr(self, key) > 0:
                 raise ValueError(f"{key} must be above 0, not {getattr(self, key)}")
@@ -97,7 +100,7 @@ class CollaborativeModel(Model[C]):
         """Fresh; depends on the seed alone."""
 
     @abstractmethod
-    def batches(self, config: C, train: Jagged, num_items: int, seed: int) -> Batches:
+    def batches(self, config: C, train: Jagged, num_items: int, seed: int) -> PairLoader | UserLoader:
         """What the task is trained on."""
 
     @abstractmethod

@@ -92,6 +92,7 @@ class CollaborativeFitting:
 
         train = self._interactions(refit)
         batches = self.model.batches(self.config, train, len(self.data.items), self.options.seed)
+        task.follow(self.config.schedule, self.config.epochs * batches.steps)
         trainer = self.stages.trainer(
             task, batches, schedule, progress, tracker, recommender=partial(self.recommender, task),
             score=score if len(cases) and not refit else None,

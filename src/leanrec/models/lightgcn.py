@@ -20,7 +20,6 @@ from leanrec.training.pairs import PairLoader, PairTask, UserLoader
 from leanrec.training.pairs.objectives import BPR, Softmax, unit
 from leanrec.training.pairs.start import start_by_product
 from leanrec.training.pairs.tables import GraphTable
-from leanrec.training.trainer import Batches
 
 __all__ = ["LightGCN", "LightGCNConfig"]
 
@@ -37,7 +36,10 @@ class LightGCNConfig(CollaborativeConfig, frozen=True, kw_only=True):
     epochs: int = 60
     start: Literal["spectral", "noise"] = "spectral"
     """Rows start from the leading singular vectors of who has what, or from noise."""
-    layers: int = 2
+    layers: int = 3
+    user_power: float = 1.0
+    """A user of n items stands for n^-user_power on the way there and back; the paper's 1 hands little on by those who
+    have much."""
     objective: Literal["bpr", "softmax"] = "bpr"
     """The paper's, by pairs, or a softmax of cosines over shared negatives, which learns popularity slowly."""
     candidates: int = 128
@@ -52,6 +54,7 @@ class LightGCNConfig(CollaborativeConfig, frozen=True, kw_only=True):
     space: ClassVar[Mapping[str, Dimension]] = {
         **CollaborativeConfig.space,
         "layers": Choice((1, 2, 3, 4)),
+        "user_power": Range(0.0, 1.0),
         "candidates": Choice((1, 8, 32, 128, 512)),
         "regularisation": Range(1e-4, 1.0, log=True),
     }
@@ -59,6 +62,8 @@ class LightGCNConfig(CollaborativeConfig, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(self, layers=1, candidates=1, negatives=1, regularisation=0)
+        if not 0 <= self.user_power <= 1:
+            raise ValueError(f"user_power={self.user_power} must be from 0 to 1")
         if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0, not {self.temperature}")
 
@@ -71,7 +76,7 @@ class LightGCN(CollaborativeModel[LightGCNConfig]):
 
     def task(self, config: LightGCNConfig, train: Jagged, num_items: int, seed: int) -> PairTask[Any]:
         decay = config.regularisation / (len(train) + num_items) if config.objective == "bpr" else 0.0
-        graph = Graph(train, num_items, numba.get_num_threads())
+        graph = Graph(train, num_items, numba.get_num_threads(), config.user_power)
         table = GraphTable(
             graph, config.dim, layers=config.layers, decay=decay, lr=config.lr, std=config.std, seed=seed
         )
@@ -80,7 +85,7 @@ class LightGCN(CollaborativeModel[LightGCNConfig]):
         objective = Softmax(config.temperature) if config.objective == "softmax" else BPR(0.0)
         return PairTask(table, objective, len(train), mean=True)
 
-    def batches(self, config: LightGCNConfig, train: Jagged, num_items: int, seed: int) -> Batches:
+    def batches(self, config: LightGCNConfig, train: Jagged, num_items: int, seed: int) -> PairLoader | UserLoader:
         size, negatives, shared = self.batch(config, len(train))
         if shared:
             return UserLoader(train, batch=size, negatives=negatives, num_items=num_items, seed=seed)
@@ -101,4 +106,4 @@ class LightGCN(CollaborativeModel[LightGCNConfig]):
         inputs_ND = handed_ND * table.graph.scale_M[len(train) :, None]
         if config.objective == "softmax":
             items_ND = unit(items_ND)[0]
-        return Served(np.asarray(users_UD), items_ND, inputs_ND, 0.5)
+        return Served(np.asarray(users_UD), items_ND, inputs_ND, config.user_power / 2)

@@ -14,7 +14,6 @@ from leanrec.models.forecasts_trained import Batch
 from leanrec.training.pairs import PairTask, UserLoader
 from leanrec.training.pairs.objectives import Contrastive, unit
 from leanrec.training.pairs.tables import PlainTable
-from leanrec.training.trainer import Batches
 
 __all__ = ["SimpleX", "SimpleXConfig"]
 
@@ -63,7 +62,7 @@ class SimpleX(CollaborativeModel[SimpleXConfig]):
         )  # fmt: skip
         return PairTask(table, objective, len(train))
 
-    def batches(self, config: SimpleXConfig, train: Jagged, num_items: int, seed: int) -> Batches:
+    def batches(self, config: SimpleXConfig, train: Jagged, num_items: int, seed: int) -> UserLoader:
         return UserLoader(train, batch=config.batch, negatives=config.negatives, num_items=num_items, seed=seed)
 
     def batch(self, config: SimpleXConfig, num_users: int) -> Batch:

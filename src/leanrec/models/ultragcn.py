@@ -19,7 +19,6 @@ from leanrec.models.forecasts_trained import Batch
 from leanrec.training.pairs import PairTask, UserLoader
 from leanrec.training.pairs.objectives import Constraint
 from leanrec.training.pairs.tables import PlainTable
-from leanrec.training.trainer import Batches
 
 __all__ = ["UltraGCN", "UltraGCNConfig"]
 
@@ -70,7 +69,7 @@ class UltraGCN(CollaborativeModel[UltraGCNConfig]):
         )  # fmt: skip
         return PairTask(table, objective, len(train))
 
-    def batches(self, config: UltraGCNConfig, train: Jagged, num_items: int, seed: int) -> Batches:
+    def batches(self, config: UltraGCNConfig, train: Jagged, num_items: int, seed: int) -> UserLoader:
         return UserLoader(train, batch=config.batch, negatives=config.negatives, num_items=num_items, seed=seed)
 
     def batch(self, config: UltraGCNConfig, num_users: int) -> Batch:

@@ -59,12 +59,17 @@ class PairLoader:
         self.batch, self.candidates, self.num_items, self.seed = batch, candidates, num_items, seed
         self.tokens = len(self._owner_T)
 
+    @property
+    def steps(self) -> int:
+        """Of an epoch."""
+        return -(-self.tokens // self.batch)
+
     def epoch(
         self, epoch: int, start: int = 0, *, announce: Callable[[PairBatch], None] = lambda batch: None
     ) -> Iterator[PairBatch]:
         """The batches of an epoch from step `start` on."""
         order_T = np.random.default_rng([self.seed, epoch, _SHUFFLE]).permutation(self.tokens)
-        for step in range(start, -(-self.tokens // self.batch)):
+        for step in range(start, self.steps):
             at = order_T[step * self.batch : (step + 1) * self.batch]
             users_B, items_B = self._owner_T[at], self._sorted.values[at]
             others_BC = np.empty((len(at), self.candidates), np.int32)
@@ -84,12 +89,17 @@ class UserLoader:
         self.batch, self.negatives, self.num_items, self.seed = batch, negatives, num_items, seed
         self.tokens = len(self._items.values)
 
+    @property
+    def steps(self) -> int:
+        """Of an epoch."""
+        return -(-len(self._users) // self.batch)
+
     def epoch(
         self, epoch: int, start: int = 0, *, announce: Callable[[UserBatch], None] = lambda batch: None
     ) -> Iterator[UserBatch]:
         """The batches of an epoch from step `start` on."""
         users = np.random.default_rng([self.seed, epoch, _SHUFFLE]).permutation(self._users)
-        for step in range(start, -(-len(users) // self.batch)):
+        for step in range(start, self.steps):
             some = users[step * self.batch : (step + 1) * self.batch]
             random = np.random.default_rng([self.seed, epoch, step, _NEGATIVES])
             negatives_n = random.integers(0, self.num_items, self.negatives, dtype=np.int32)

@@ -15,12 +15,12 @@ _ROUNDS = 3
 
 
 def start_by_product(table: PlainTable, graph: Graph, std: float, seed: int) -> None:
-    """Inner products of users and items start as the leading part of D^1/2 A D^1/2, A the normalised interactions.
+    """Inner products of users and items start as the leading part of S A S, A the interactions normalised by 1 / S.
 
     Users and items each get a root mean square of `std`; the fresh values of the table stay, a tenth as large.
     """
     vectors_MD, singular_D = leading(graph, table.values_MD.shape[1], seed, _ROUNDS)
-    vectors_MD *= np.sqrt(singular_D) * np.sqrt(graph.degrees_M.astype(np.float32))[:, None]
+    vectors_MD *= np.sqrt(singular_D) / graph.scale_M[:, None]
     table.values_MD *= np.float32(_NOISE)
     for part in (slice(None, graph.num_users), slice(graph.num_users, None)):
         size = float(np.sqrt((vectors_MD[part] ** 2).mean()))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from leanrec.training.pairs.batches import PairBatch, UserBatch
 from leanrec.training.pairs.objectives import PairObjective
 from leanrec.training.pairs.tables import PlainTable
+from leanrec.training.schedules import rate_at
 from leanrec.training.workers.base import Workers
 from leanrec.training.workers.solo import Solo
 
@@ -28,7 +29,12 @@ class PairTask(Generic[B]):
         self.objective: PairObjective[B] = objective
         self.workers: Workers = Solo()
         self.grad_norm = 0.0
-        self._mean = mean
+        self._mean, self._lr = mean, table.lr
+        self._schedule, self._total_steps = "constant", 0
+
+    def follow(self, schedule: str, total_steps: int) -> None:
+        """The table's rate moves so from now on, and is at its end after that many steps (training/schedules.py)."""
+        self._schedule, self._total_steps = schedule, total_steps
 
     @property
     def lr(self) -> float:
@@ -36,6 +42,7 @@ class PairTask(Generic[B]):
 
     def step(self, batch: B) -> float:
         """The mean loss of the batch before the step."""
+        self.table.lr = rate_at(self._schedule, self._lr, 0, self._total_steps, self.table.steps + 1)
         items_S = self.objective.items(batch, *self.vectors())
         rows_S = np.concatenate([batch.users_B, items_S + np.int32(self.num_users)])
         rows_V, places_S = self.table.distinct(rows_S)
