@@ -16,6 +16,7 @@ from leanrec.core.errors import BundleError, ConfigError, InputError
 from leanrec.core.tensors import map_tensors, serialize
 from leanrec.index.coded import CodedIndex
 from leanrec.index.vectors import VECTORS, ItemVectors, Weighting, scores_of
+from leanrec.index.vectors.product import _levels, _nearest_level
 from leanrec.index.vectors.rowwise import RowwiseVectors
 from leanrec.kernels.bfloat16 import nearest_bfloat16
 from leanrec.kernels.product import assign_codes, assign_codes_reference, expand_rows, expand_rows_reference
@@ -201,6 +202,24 @@ def test_product_kernels_against_references(rows: int, splits: int, width: int, 
     out = np.empty((rows, width), np.float32)
     expand_rows(parts_NMW[:, 0, :1].copy(), pieces_MCW[0, :1], out)
     np.testing.assert_array_equal(out, expand_rows_reference(parts_NMW[:, 0, :1], pieces_MCW[0, :1]))
+
+
+def test_lengths_of_product_codes_are_where_the_rows_are() -> None:
+    """Closer, by weight, than levels spread evenly over the orders of magnitude, and exact where few lengths occur."""
+    rng = np.random.default_rng(3)
+    gains_N = np.concatenate([np.exp(0.1 * rng.standard_normal(4000)), np.geomspace(1e-3, 1e3, 50)])
+    weights_N = rng.random(len(gains_N))
+
+    def error(levels_S: Any) -> float:
+        found_N = (levels_S.astype(np.uint32) << 16).view(np.float32)[_nearest_level(gains_N, levels_S)]
+        return float((weights_N * np.log(np.maximum(found_N, 1e-30) / gains_N) ** 2).sum())
+
+    even_S = nearest_bfloat16(np.concatenate([[0.0], np.geomspace(1e-3, 1e3, 255)]).astype(np.float32))
+    assert error(_levels(gains_N, weights_N)) < error(even_S) / 5
+    few_N = np.array([0.0, 0.5, 2.0, 0.5])
+    few_S = _levels(few_N, np.ones(4))
+    assert np.allclose((few_S.astype(np.uint32) << 16).view(np.float32)[_nearest_level(few_N, few_S)], few_N, rtol=1e-2)
+    assert np.isfinite((_levels(np.zeros(3), np.ones(3)).astype(np.uint32) << 16).view(np.float32)).all()
 
 
 def test_product_codes_look_after_rows_that_matter() -> None:

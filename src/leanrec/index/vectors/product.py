@@ -26,6 +26,7 @@ U8 = npt.NDArray[np.uint8]
 U16 = npt.NDArray[np.uint16]
 PIECES = 256
 _LEARN_FROM = 1 << 17
+_BINS, _LLOYD = 2048, 20
 
 
 class ProductConfig(Config, frozen=True, kw_only=True):
@@ -35,7 +36,7 @@ class ProductConfig(Config, frozen=True, kw_only=True):
     """M, bytes a row."""
     scaled: bool = True
     """One more byte a row for its length."""
-    rounds: int = 25
+    rounds: int = 50
     """Of k-means."""
     seed: int = 0
 
@@ -113,7 +114,7 @@ class ProductVectors(ItemVectors):
         if not config.scaled:
             return cls(dim, codes_NM, halves_MCW, None, None)
         gains_N = cls(dim, codes_NM, halves_MCW, None, None)._gains(table_ND)
-        levels_S = _levels(gains_N)
+        levels_S = _levels(gains_N, np.ones(len(gains_N)) if weights_N is None else weights_N)
         return cls(dim, codes_NM, halves_MCW, _nearest_level(gains_N, levels_S), levels_S)
 
     def recoded(self, codes_NM: U8, pieces_MCW: F32) -> Self:
@@ -159,12 +160,27 @@ def _units(table_ND: F32) -> tuple[F32, npt.NDArray[np.float64]]:
     return (table_ND / np.maximum(lengths_N, 1e-30)[:, None]).astype(np.float32), lengths_N
 
 
-def _levels(gains_N: npt.NDArray[np.float64]) -> U16:
-    """(256,) 0, and lengths evenly over the orders of magnitude that occur."""
-    positive = gains_N[gains_N > 0]
-    low, high = (float(positive.min()), float(positive.max())) if len(positive) else (1.0, 1.0)
-    levels_S = np.geomspace(max(low, high * 1e-6), high, PIECES - 1)
-    return nearest_bfloat16(np.concatenate([[0.0], levels_S]).astype(np.float32))
+def _levels(gains_N: npt.NDArray[np.float64], weights_N: npt.NDArray[np.float64]) -> U16:
+    """(256,) 0, and lengths of least weighted squared error of their logarithms (Lloyd 1982).
+
+    They start as dense as the cube root of the weight that lies there, which is best where it hardly changes from one
+    to the next.
+    """
+    seen = gains_N > max(0.0, 1e-6 * float(gains_N.max(initial=0.0)))
+    count = PIECES - 1
+    if not seen.any():
+        return nearest_bfloat16(np.concatenate([[0.0], np.ones(count)]).astype(np.float32))
+    logs_n, weights_n = np.log(gains_N[seen]), np.maximum(weights_N[seen], 1e-6 * float(weights_N.max()) + 1e-300)
+    edges = np.linspace(float(logs_n.min()) - 1e-6, float(logs_n.max()) + 1e-6, _BINS + 1)
+    weight, _ = np.histogram(logs_n, edges, weights=weights_n)
+    dense = np.concatenate([[0.0], np.cumsum(np.cbrt(weight + 1e-3 * weight.mean()))])
+    levels_S = np.interp((np.arange(count) + 0.5) / count * dense[-1], dense, edges)
+    for _ in range(_LLOYD):
+        nearest_n = np.searchsorted((levels_S[1:] + levels_S[:-1]) / 2, logs_n)
+        share_S = np.bincount(nearest_n, weights_n, count)
+        sums_S = np.bincount(nearest_n, weights_n * logs_n, count)
+        levels_S = np.where(share_S > 0, sums_S / np.maximum(share_S, 1e-300), levels_S)
+    return nearest_bfloat16(np.concatenate([[0.0], np.exp(levels_S)]).astype(np.float32))
 
 
 def _nearest_level(gains_N: npt.NDArray[np.float64], levels_S: U16) -> U8:
