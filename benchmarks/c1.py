@@ -50,6 +50,7 @@ ALS = {"factors": 64, "unobserved": 0.003, "regularisation": 0.003, "iterations"
 LADDER: tuple[tuple[str, dict[str, Any]], ...] = (
     ("bfloat16", {"kind": "bfloat16"}),
     ("int8", {"kind": "int8"}),
+    ("int6", {"kind": "int6"}),
     ("int4", {"kind": "int4"}),
     ("product 32", {"kind": "product", "code_bytes": 32}),
     ("product 22", {"kind": "product", "code_bytes": 22}),

@@ -57,7 +57,7 @@ ROWS = (
     Row(model="ultragcn", settings={}),
     Row(model="lightgcn", settings=_GRAPH, target=(0.1830, 0.1554)),
     Row(model="als", settings={"factors": 64}),
-    Row(model="ease", settings={}, target=(0.1765, 0.1467), chance=False),
+    Row(model="ease", settings={"neighbours": 2000}, target=(0.1765, 0.1467), chance=False),
 )
 BEST = {"UltraGCN": (0.1862, 0.1580), "SimpleX": (0.1872, 0.1557)}
 """Of which one is to be reached by the best of our models; both is the moonshot."""

@@ -142,6 +142,10 @@ class TestInt8(VectorsContract):
     kind, error = "int8", 4e-5
 
 
+class TestInt6(VectorsContract):
+    kind, error = "int6", 6e-4
+
+
 class TestInt4(VectorsContract):
     kind, error = "int4", 0.009
 
@@ -162,14 +166,16 @@ class TestLowRank(VectorsContract):
 
 def test_more_bits_lose_less() -> None:
     table_ND = table(500, 64)
-    errors = [error_of(made(kind, table_ND), table_ND) for kind in ("bfloat16", "int8", "int4", "int2")]
+    errors = [error_of(made(kind, table_ND), table_ND) for kind in ("bfloat16", "int8", "int6", "int4", "int2")]
     assert errors == sorted(errors)
-    bytes_a_row = [made(kind, table_ND).nbytes / 500 for kind in ("float32", "bfloat16", "int8", "int4", "int2")]
-    assert bytes_a_row == [256, 128, 68, 36, 20]
+    bytes_a_row = [
+        made(kind, table_ND).nbytes / 500 for kind in ("float32", "bfloat16", "int8", "int6", "int4", "int2")
+    ]
+    assert bytes_a_row == [256, 128, 68, 52, 36, 20]
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.sampled_from(["int8", "int4", "int2"]), st.integers(1, 40), st.integers(0, 2**31))
+@given(st.sampled_from(["int8", "int6", "int4", "int2"]), st.integers(1, 40), st.integers(0, 2**31))
 def test_rows_of_few_bits_against_the_reference(kind: str, dim: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     table_ND = (rng.standard_normal((9, dim)) * 10.0 ** rng.integers(-6, 7, (9, 1))).astype(np.float32)

@@ -1,6 +1,6 @@
 """Scores of item vectors as they are kept, right up to one radius a query: what `coded` scans.
 
-- 8, 4 or 2 bits: codes times a query of 16 bits in whole numbers, then scale and offset of the row;
+- 8, 6, 4 or 2 bits: codes times a query of 16 bits in whole numbers, then scale and offset of the row;
 - product codes: the query's scores of all M x 256 pieces, then M look-ups a row (the sub-id trick of RecJPQ);
 - factors in a basis: the query is taken into the basis, and the factors are scored by their own kind;
 - any other, and many queries at a time: blocks are decoded and multiplied.
@@ -20,7 +20,7 @@ from leanrec.index.vectors.low_rank import LowRankVectors
 from leanrec.index.vectors.product import ProductVectors
 from leanrec.index.vectors.rowwise import RowwiseVectors
 from leanrec.kernels.product import score_product, score_product_parallel
-from leanrec.kernels.rowwise import score_codes, score_codes_parallel
+from leanrec.kernels.rowwise import group_of, score_codes, score_codes_parallel
 from leanrec.kernels.topk import row_norms
 
 __all__ = ["TINY", "UNIT", "DecodedScan", "Scan", "norms_of", "scan_of"]
@@ -80,7 +80,8 @@ class RowwiseScan(Scan):
 
     def prepare(self, queries_BD: F32) -> tuple[Any, F64]:
         batch, dim = queries_BD.shape
-        each, width = 8 // self._vectors.bits, self._vectors.codes_NW.shape[1]
+        each, size = group_of(self._vectors.bits)
+        width = self._vectors.codes_NW.shape[1] // size
         most = min(32767, (2**31 - 1) // (self._top * dim))
         wide_BD = queries_BD.astype(np.float64)
         largest_B = np.abs(wide_BD).max(axis=1)

@@ -1,7 +1,8 @@
-"""Rows of 8, 4 or 2 bits a value with a scale and an offset a row: ranges by least squares, packing, reading, scoring.
+"""Rows of 8, 6, 4 or 2 bits a value with a scale and an offset a row: least squares, packing, reading, scoring.
 
 x_d = offset + scale * code_d. Scale and offset are kept in bfloat16, so the product with a code of 8 bits is exact in
-float32 and a row decodes to the same bits everywhere. Codes lie low bits first: two or four to a byte.
+float32 and a row decodes to the same bits everywhere. Codes lie low bits first: two or four to a byte, or four
+(of 6 bits) to three.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import numpy.typing as npt
 from leanrec.kernels.jit import jit, jit_parallel, prange
 
 __all__ = [
-    "decode_rows", "decode_rows_reference", "encode_rows", "encode_rows_reference", "packed_width", "score_codes",
-    "score_codes_parallel", "score_codes_reference",
+    "decode_rows", "decode_rows_reference", "encode_rows", "encode_rows_reference", "group_of", "packed_width",
+    "score_codes", "score_codes_parallel", "score_codes_reference",
 ]  # fmt: skip
 
 F32 = npt.NDArray[np.float32]
@@ -27,9 +28,15 @@ _STEPS = 12
 _NARROWEST = 0.3
 
 
+def group_of(bits: int) -> tuple[int, int]:
+    """The fewest values that fill whole bytes, and those bytes."""
+    return (4, 3) if bits == 6 else (8 // bits, 1)
+
+
 def packed_width(dim: int, bits: int) -> int:
-    """Bytes of a row's codes."""
-    return -(-dim * bits // 8)
+    """Bytes of a row's codes: whole groups."""
+    each, size = group_of(bits)
+    return -(-dim // each) * size
 
 
 @jit
@@ -102,7 +109,7 @@ def encode_rows(table_ND: F32, bits: int, codes_NW: U8, scales_N: U16, offsets_N
     that a search over clipped ranges, refined by least squares, finds."""
     size, dim = table_ND.shape
     top = np.float64((1 << bits) - 1)
-    each = 8 // bits
+    each, group = (4, 3) if bits == 6 else (8 // bits, 1)
     for n in prange(size):
         value_1 = np.zeros(1, np.float32)
         box = (value_1, value_1.view(np.uint32))
@@ -110,7 +117,11 @@ def encode_rows(table_ND: F32, bits: int, codes_NW: U8, scales_N: U16, offsets_N
         inverse = 1.0 / scale if scale > 0 else 0.0
         for d in range(dim):
             code = min(max(np.rint((np.float64(table_ND[n, d]) - offset) * inverse), 0.0), top)
-            codes_NW[n, d // each] |= np.uint8(np.uint8(code) << np.uint8(bits * (d % each)))
+            bit = bits * (d % each)
+            at, moved = d // each * group + bit // 8, np.uint32(code) << np.uint32(bit % 8)
+            codes_NW[n, at] |= np.uint8(moved & np.uint32(255))
+            if bit % 8 + bits > 8:
+                codes_NW[n, at + 1] |= np.uint8(moved >> np.uint32(8))
         value_1[0] = np.float32(scale)
         scales_N[n] = np.uint16(box[1][0] >> _HALF)
         value_1[0] = np.float32(offset)
@@ -127,6 +138,13 @@ def encode_rows_reference(
 
 
 @jit
+def _three(codes_W: Any, group: Any) -> Any:
+    """The bytes of a group of three as one number."""
+    low = np.uint32(codes_W[3 * group]) | (np.uint32(codes_W[3 * group + 1]) << np.uint32(8))
+    return low | (np.uint32(codes_W[3 * group + 2]) << np.uint32(16))
+
+
+@jit
 def decode_rows(
     codes_NW: U8, scales_N: U16, offsets_N: U16, bits: int, rows_U: npt.NDArray[np.int64], out_UD: F32
 ) -> None:
@@ -140,6 +158,11 @@ def decode_rows(
         pair_bits[0] = np.uint32(scales_N[row]) << _HALF
         pair_bits[1] = np.uint32(offsets_N[row]) << _HALF
         scale, offset = pair[0], pair[1]
+        if bits == 6:
+            for d in range(out_UD.shape[1]):
+                code_6 = (_three(codes_NW[row], d // 4) >> np.uint32(6 * (d % 4))) & np.uint32(63)
+                out_UD[u, d] = offset + scale * np.float32(code_6)
+            continue
         for d in range(out_UD.shape[1]):
             code = (codes_NW[row, d // each] >> np.uint8(bits * (d % each))) & mask
             out_UD[u, d] = offset + scale * np.float32(code)
@@ -147,9 +170,11 @@ def decode_rows(
 
 def decode_rows_reference(codes_NW: U8, scales_N: U16, offsets_N: U16, bits: int, dim: int) -> F32:
     """(N, D) all rows, in NumPy."""
-    each = 8 // bits
-    shifts = np.arange(each, dtype=np.uint8) * np.uint8(bits)
-    codes_ND = ((codes_NW[:, :, None] >> shifts) & ((1 << bits) - 1)).reshape(len(codes_NW), -1)[:, :dim]
+    each, group = group_of(bits)
+    parts_NGB = codes_NW.reshape(len(codes_NW), -1, group).astype(np.uint32)
+    words_NG = (parts_NGB << (8 * np.arange(group, dtype=np.uint32))).sum(axis=2, dtype=np.uint32)
+    shifts = np.arange(each, dtype=np.uint32) * np.uint32(bits)
+    codes_ND = ((words_NG[:, :, None] >> shifts) & ((1 << bits) - 1)).reshape(len(codes_NW), -1)[:, :dim]
     scale_N, offset_N = ((half.astype(np.uint32) << 16).view(np.float32) for half in (scales_N, offsets_N))
     return np.asarray(offset_N[:, None] + scale_N[:, None] * codes_ND.astype(np.float32))
 
@@ -166,6 +191,13 @@ def _score_row(codes_W: Any, bits: Any, coded_D: Any) -> Any:
             byte = np.int32(codes_W[w])
             total += (byte & np.int32(15)) * np.int32(coded_D[0, w])
             total += (byte >> np.int32(4)) * np.int32(coded_D[1, w])
+    elif bits == 6:
+        for w in range(len(codes_W) // 3):
+            word = np.int32(_three(codes_W, w))
+            total += (word & np.int32(63)) * np.int32(coded_D[0, w])
+            total += ((word >> np.int32(6)) & np.int32(63)) * np.int32(coded_D[1, w])
+            total += ((word >> np.int32(12)) & np.int32(63)) * np.int32(coded_D[2, w])
+            total += (word >> np.int32(18)) * np.int32(coded_D[3, w])
     else:
         for w in range(len(codes_W)):
             byte = np.int32(codes_W[w])
@@ -182,7 +214,7 @@ def _score_codes(
 ) -> None:  # fmt: skip
     """(B, n) scores without decoding a value: scale * unit * (codes . coded) + offset * (sum of the query).
 
-    coded_BEW: int16 query codes by place in the byte, as `_score_row` reads them. facts_B2: unit, and the query's sum.
+    coded_BEW: int16 query codes by place in the group, as `_score_row` reads them. facts_B2: unit, and the query's sum.
     """
     size = len(codes_nW)
     chunks = (size + 1023) // 1024

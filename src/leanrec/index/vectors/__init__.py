@@ -16,6 +16,7 @@ VECTORS: Registry[ItemVectors] = Registry(
         "float32": Entry("leanrec.index.vectors.plain:Float32Vectors", "as trained, 4 bytes a value"),
         "bfloat16": Entry("leanrec.index.vectors.bfloat16:Bfloat16Vectors", "the upper half of each float32"),
         "int8": Entry("leanrec.index.vectors.rowwise:Int8Vectors", "8 bits a value, a scale and an offset a row"),
+        "int6": Entry("leanrec.index.vectors.rowwise:Int6Vectors", "6 bits a value, a scale and an offset a row"),
         "int4": Entry("leanrec.index.vectors.rowwise:Int4Vectors", "4 bits a value, a scale and an offset a row"),
         "int2": Entry("leanrec.index.vectors.rowwise:Int2Vectors", "2 bits a value, a scale and an offset a row"),
         "product": Entry("leanrec.index.vectors.product:ProductVectors", "M bytes a row that name pieces of vectors"),

@@ -1,4 +1,4 @@
-"""Item vectors of 8, 4 or 2 bits a value, with a scale and an offset a row (bfloat16) of least squared error."""
+"""Item vectors of 8, 6, 4 or 2 bits a value, with a scale and an offset a row (bfloat16) of least squared error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from leanrec.core.config import Config
 from leanrec.index.vectors.base import F32, ItemVectors, Weighting, refuse
 from leanrec.kernels.rowwise import decode_rows, encode_rows, packed_width
 
-__all__ = ["Int2Vectors", "Int4Vectors", "Int8Vectors", "RowwiseConfig", "RowwiseVectors"]
+__all__ = ["Int2Vectors", "Int4Vectors", "Int6Vectors", "Int8Vectors", "RowwiseConfig", "RowwiseVectors"]
 
 U8 = npt.NDArray[np.uint8]
 U16 = npt.NDArray[np.uint16]
@@ -84,6 +84,12 @@ class Int8Vectors(RowwiseVectors):
     """256 levels a value; D + 4 bytes a row."""
 
     kind, bits = "int8", 8
+
+
+class Int6Vectors(RowwiseVectors):
+    """64 levels a value; 3 D / 4 + 4 bytes a row."""
+
+    kind, bits = "int6", 6
 
 
 class Int4Vectors(RowwiseVectors):
