@@ -26,7 +26,7 @@ from leanrec.index.ivf import IvfConfig, IvfIndex
 
 K, BATCH, ROUNDS, QUERIES = 10, 256, 5, 4096
 RECALL, SPARE = 0.99, 0.002
-DEPTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+DEPTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 PROBES = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 
 
