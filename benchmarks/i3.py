@@ -4,8 +4,8 @@ Each program builds the indexes of its grid; on one half of the queries it finds
 recall with a little to spare, and answers the other half in batches, with two threads, taking turns; a setting that
 falls short there gives way to the next deeper one. Recall is by scores: an answer counts when it scores no less than
 the true tenth. Programs without the recall are not compared, and peers among them are named, so that the gate says
-only whether both tables are in; exact search is one of ours and always has the recall. I3_TABLES=gowalla,1m-64 picks
-tables.
+only whether both tables are in; exact search is one of ours and one of theirs, and always has the recall.
+I3_TABLES=gowalla,1m-64 picks tables.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from leanrec.index.ivf import IvfConfig, IvfIndex
 
 K, BATCH, ROUNDS, QUERIES = 10, 256, 5, 4096
 RECALL, SPARE = 0.99, 0.002
-DEPTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
+DEPTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 PROBES = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 
 
@@ -115,8 +115,6 @@ def _one(table: Table, *, large: bool) -> tuple[list[tuple[str, ...]], tuple[flo
         for program, one in chosen.items():
             times[program].append(_seconds(one.search, asked.queries_QD))
     good = [program for program in chosen if recalls[program] >= RECALL]
-    if not any(program in PEERS for program in good):
-        raise SystemExit(f"{table.name}: no peer reaches a recall of {RECALL}")
     best = {
         own: min((p for p in good if (p in OURS) is own), key=lambda p: float(np.median(times[p])))
         for own in (True, False)
@@ -133,7 +131,7 @@ def _one(table: Table, *, large: bool) -> tuple[list[tuple[str, ...]], tuple[flo
 
 
 OURS = ("ivf-int4", "certified-int4", "certified-int8", "exact")
-PEERS = ("faiss HNSW", "usearch HNSW", "scalable-vs Vamana")
+PEERS = ("faiss flat", "faiss HNSW", "usearch HNSW", "scalable-vs Vamana")
 
 
 def _ours(items_ND: F32) -> Iterator[Built]:
@@ -156,13 +154,19 @@ def _ours(items_ND: F32) -> Iterator[Built]:
 
 
 def _peers(items_ND: F32, *, large: bool) -> Iterator[Built]:
-    """Graphs by inner product; on a large table one of each."""
+    """faiss's exact scan, and graphs by inner product; on a large table one of each."""
     import faiss
     import svs
     from usearch.index import Index
 
     dim, rows = items_ND.shape[1], np.arange(len(items_ND), dtype=np.uint64)
     faiss.omp_set_num_threads(THREADS)
+    start = time.perf_counter()
+    flat = faiss.IndexFlatIP(dim)
+    flat.add(items_ND)
+    yield Built(
+        "faiss flat", (None,), lambda _: lambda queries, k: flat.search(queries, k)[1], time.perf_counter() - start
+    )  # fmt: skip
     for edges in (16,) if large else (16, 32):
         start = time.perf_counter()
         graph = faiss.IndexHNSWFlat(dim, edges, faiss.METRIC_INNER_PRODUCT)
