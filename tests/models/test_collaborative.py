@@ -51,7 +51,8 @@ NAMES = ("bpr-mf", "lightgcn", "simplex", "ultragcn")
 
 
 def _small(name: str, **more: Any) -> Model[Any]:
-    return MODELS[name](**{"dim": 8, "epochs": 6, "batch": 64, "validate_every": 1, **more})
+    fixed = {"layers": 2} if name == "lightgcn" else {}
+    return MODELS[name](**{"dim": 8, "epochs": 6, "batch": 64, "validate_every": 1, **fixed, **more})
 
 
 @pytest.mark.parametrize("name", NAMES)
