@@ -1,6 +1,7 @@
 """Q2: collaborative filtering on Gowalla, the split of LightGCN's authors, 64 dimensions, full ranking.
 
-Settings and the number of epochs come from validation edges drawn from train; then each model is trained again on all
+Settings and the number of epochs come from validation edges drawn from train (but how many weights `ease` keeps: more
+of them are nearer to its definition); then each model is trained again on all
 of train, as the published numbers are, and judged once on test with train items excluded. Rows go from cheap to dear;
 a finished row is kept under .cache/q2 by its settings, seed and data, so a run that is cut short goes on where it
 stopped. Q2_ROWS=item-knn,simplex picks rows. LONG=1: three seeds of each model with chance in it.

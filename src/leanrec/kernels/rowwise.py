@@ -33,6 +33,9 @@ def group_of(bits: int) -> tuple[int, int]:
     return (4, 3) if bits == 6 else (8 // bits, 1)
 
 
+_group = jit(group_of)
+
+
 def packed_width(dim: int, bits: int) -> int:
     """Bytes of a row's codes: whole groups."""
     each, size = group_of(bits)
@@ -109,7 +112,7 @@ def encode_rows(table_ND: F32, bits: int, codes_NW: U8, scales_N: U16, offsets_N
     that a search over clipped ranges, refined by least squares, finds."""
     size, dim = table_ND.shape
     top = np.float64((1 << bits) - 1)
-    each, group = (4, 3) if bits == 6 else (8 // bits, 1)
+    each, group = _group(bits)
     for n in prange(size):
         value_1 = np.zeros(1, np.float32)
         box = (value_1, value_1.view(np.uint32))

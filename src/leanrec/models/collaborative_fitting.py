@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULTS_VERSION", "CollaborativeFitting", "from_spectrum", "judges"]
 
-DEFAULTS_VERSION = 2
+DEFAULTS_VERSION = 3
 _JUDGES = 4000
 """Users that tune who are asked at each validation, evenly spread: all of a small data set, so that an epoch of a large
 one is not dwarfed by its validation."""
