@@ -51,6 +51,7 @@ LADDER: tuple[tuple[str, dict[str, Any]], ...] = (
     ("bfloat16", {"kind": "bfloat16"}),
     ("int8", {"kind": "int8"}),
     ("int6", {"kind": "int6"}),
+    ("int5", {"kind": "int5"}),
     ("int4", {"kind": "int4"}),
     ("product 32", {"kind": "product", "code_bytes": 32}),
     ("product 22", {"kind": "product", "code_bytes": 22}),

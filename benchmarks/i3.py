@@ -4,8 +4,9 @@ Each program builds the indexes of its grid; on one half of the queries it finds
 recall with a little to spare, and answers the other half in batches, with two threads, taking turns; a setting that
 falls short there gives way to the next deeper one. Recall is by scores: an answer counts when it scores no less than
 the true tenth. Programs without the recall are not compared, and peers among them are named; exact search is one of
-ours and one of theirs, and always has the recall. A table on which no graph has it, with the few settings tried on a
-large one, shows nothing about graphs: the gate is inconclusive then, as where a table is left out.
+ours and one of theirs, and always has the recall. A table on which no graph has it, with the settings tried, shows
+nothing about graphs: the gate is inconclusive then, as where a table is left out. A large table's graphs take most of
+an hour to build and are kept (`python -m benchmarks.graphs 1m-64` builds them beforehand).
 I3_TABLES=gowalla,1m-64 picks tables.
 """
 
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.graphs import LARGE, LIBRARIES, SMALL, graph
 from benchmarks.harness import THREADS, Result, paired_ratio
 from benchmarks.retrieval import F32, Search, Table, encoded, oracle, synthetic
 from leanrec.index import INDEXES
@@ -27,7 +29,7 @@ from leanrec.index.ivf import IvfConfig, IvfIndex
 
 K, BATCH, ROUNDS, QUERIES = 10, 256, 5, 4096
 RECALL, SPARE = 0.99, 0.002
-DEPTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+DEPTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 PROBES = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 
 
@@ -56,7 +58,13 @@ class Tuned:
     @property
     def said(self) -> str:
         setting = self.built.settings[self.place]
-        return "" if setting is None else f"{setting}"
+        match setting:
+            case None:
+                return ""
+            case edges, depth:
+                return f"{edges} edges, depth {depth}"
+            case probes:
+                return f"{probes} lists"
 
 
 def run() -> Result:
@@ -69,7 +77,7 @@ def run() -> Result:
         found, ratio = _one(table, large=name != "gowalla")
         rows += found
         ratios.append((table.name, ratio))
-        graphs = any(row[1] in GRAPHS and row[4] for row in found) and graphs
+        graphs = any(row[1] in LIBRARIES and row[4] for row in found) and graphs
     ratio, interval = min(ratio for _, ratio in ratios)
     absent = sorted({"gowalla", "1m-64"} - set(wanted))
     return Result(
@@ -133,8 +141,7 @@ def _one(table: Table, *, large: bool) -> tuple[list[tuple[str, ...]], tuple[flo
 
 
 OURS = ("ivf-int4", "certified-int4", "certified-int8", "exact")
-GRAPHS = ("faiss HNSW", "usearch HNSW", "scalable-vs Vamana")
-PEERS = ("faiss flat", *GRAPHS)
+PEERS = ("faiss flat", *LIBRARIES)
 
 
 def _ours(items_ND: F32) -> Iterator[Built]:
@@ -157,64 +164,22 @@ def _ours(items_ND: F32) -> Iterator[Built]:
 
 
 def _peers(items_ND: F32, *, large: bool) -> Iterator[Built]:
-    """faiss's exact scan, and graphs by inner product; on a large table one of each."""
+    """faiss's exact scan, and the graphs of `benchmarks.graphs`."""
     import faiss
-    import svs
-    from usearch.index import Index
 
-    dim, rows = items_ND.shape[1], np.arange(len(items_ND), dtype=np.uint64)
     faiss.omp_set_num_threads(THREADS)
     start = time.perf_counter()
-    flat = faiss.IndexFlatIP(dim)
+    flat = faiss.IndexFlatIP(items_ND.shape[1])
     flat.add(items_ND)
     yield Built(
         "faiss flat", (None,), lambda _: lambda queries, k: flat.search(queries, k)[1], time.perf_counter() - start
     )  # fmt: skip
-    for edges in (16,) if large else (16, 32):
-        start = time.perf_counter()
-        graph = faiss.IndexHNSWFlat(dim, edges, faiss.METRIC_INNER_PRODUCT)
-        graph.hnsw.efConstruction = 100 if large else 200
-        graph.add(items_ND)
-        spent = time.perf_counter() - start
-
-        def by_faiss(depth: int, graph: Any = graph) -> Search:
-            told = faiss.SearchParametersHNSW(efSearch=depth)
-            return lambda queries, k: graph.search(queries, k, params=told)[1]
-
-        yield Built("faiss HNSW", DEPTHS, by_faiss, spent)
-    for edges in (16,) if large else (16, 32):
-        start = time.perf_counter()
-        index = Index(
-            ndim=dim, metric="ip", dtype="f32", connectivity=edges, expansion_add=100 if large else 200
+    for program, edges, window in LARGE if large else SMALL:
+        made = graph(program, items_ND, edges, window)
+        yield Built(
+            program, tuple((edges, depth) for depth in DEPTHS),
+            lambda setting, made=made: made.search(setting[1]), made.seconds,
         )  # fmt: skip
-        index.add(rows, items_ND, threads=THREADS)
-        spent = time.perf_counter() - start
-
-        def by_usearch(depth: int, index: Any = index) -> Search:
-            def search(queries_BD: F32, k: int) -> npt.NDArray[np.integer[Any]]:
-                index.expansion_search = depth
-                found: npt.NDArray[np.uint64] = index.search(queries_BD, k, threads=THREADS).keys
-                return found.astype(np.int64).reshape(len(queries_BD), k)
-
-            return search
-
-        yield Built("usearch HNSW", DEPTHS, by_usearch, spent)
-    start = time.perf_counter()
-    told = svs.VamanaBuildParameters(
-        alpha=0.95, graph_max_degree=32 if large else 64, window_size=100 if large else 200
-    )
-    vamana = svs.Vamana.build(told, items_ND, svs.DistanceType.MIP, num_threads=THREADS)
-    spent = time.perf_counter() - start
-
-    def by_svs(depth: int) -> Search:
-        def search(queries_BD: F32, k: int) -> npt.NDArray[np.integer[Any]]:
-            vamana.search_window_size = depth
-            found: npt.NDArray[np.uint64] = vamana.search(queries_BD, k)[0]
-            return found.astype(np.int64)
-
-        return search
-
-    yield Built("scalable-vs Vamana", DEPTHS, by_svs, spent)
 
 
 def _tenth(table: Table) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

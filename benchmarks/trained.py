@@ -32,7 +32,7 @@ RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "1m-64": ("1m", "esasrec", {**_COMMON, "dim": 64, "layers": 2, "epochs": 4}),
     "1m-als-128": ("1m", "als", {"factors": 128, "iterations": 5}),
     "100k-64": ("100k", "esasrec", {**_COMMON, "dim": 64, "layers": 2}),
-    "100k-128": ("100k", "esasrec", {**_COMMON, "dim": 128, "layers": 2}),
+    "100k-128": ("100k", "esasrec", {**_COMMON, "dim": 128, "layers": 2, "epochs": 12, "patience": 2}),
     "100k-256": ("100k", "esasrec", {**_COMMON, "dim": 256, "layers": 4, "heads": 4}),
 }
 """World, model and settings. Short: answers have to depend on the history, no more. `als` because a transformer over a

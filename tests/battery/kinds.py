@@ -361,7 +361,7 @@ BUILDERS: dict[str, dict[str, Builder]] = {
         "coded-pruned": _kept("product", "coded-pruned", code_bytes=4),
     },
     "kind of item vectors": {
-        **{kind: _kept(kind) for kind in ("float32", "bfloat16", "int8", "int6", "int4", "int2")},
+        **{kind: _kept(kind) for kind in ("float32", "bfloat16", "int8", "int6", "int5", "int4", "int2")},
         "product": _kept("product", code_bytes=4),
         "low-rank": _kept("low-rank", rank=4),
         "shared": _kept("shared", clusters=5),

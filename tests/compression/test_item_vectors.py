@@ -144,7 +144,7 @@ def test_steps_for_float32_leave_coded_vectors_alone(data: Dataset) -> None:
 
 def test_impossible_settings_are_named(data: Dataset) -> None:
     with pytest.raises(ConfigError, match="kind is one of"):
-        make_step({"step": "items", "kind": "int5"})
+        make_step({"step": "items", "kind": "int3"})
     lean, _ = make_step({"step": "items", "kind": "product", "code_bytes": 11}).apply(model(data), work(data))
     assert lean.source.items.factors.codes_NM.shape == (len(data.items), 8)  # two values a byte
 
@@ -167,7 +167,7 @@ def test_arrays_of_another_kind_are_refused(data: Dataset, tmp_path: Path) -> No
     with pytest.raises(BundleError, match="do not fit together"):
         EmbeddingSource.load("x", {**config, "items": {"kind": "int8", "config": {"dim": 16}}}, parts)
     with pytest.raises(BundleError, match="unknown kind of item vectors"):
-        EmbeddingSource.load("x", {**config, "items": {"kind": "int5", "config": {}}}, parts)
+        EmbeddingSource.load("x", {**config, "items": {"kind": "int3", "config": {}}}, parts)
     shared, _ = make_step({"step": "share-items", "clusters": 4}).apply(model(data), work(data))
     parts = {name: dict(part) for name, part in shared.source.parts().items()}
     parts["items"]["place"] = parts["items"]["place"] + np.uint16(60)

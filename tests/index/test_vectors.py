@@ -142,6 +142,10 @@ class TestInt8(VectorsContract):
     kind, error = "int8", 4e-5
 
 
+class TestInt5(VectorsContract):
+    kind, error = "int5", 2.5e-3
+
+
 class TestInt6(VectorsContract):
     kind, error = "int6", 6e-4
 
@@ -166,16 +170,16 @@ class TestLowRank(VectorsContract):
 
 def test_more_bits_lose_less() -> None:
     table_ND = table(500, 64)
-    errors = [error_of(made(kind, table_ND), table_ND) for kind in ("bfloat16", "int8", "int6", "int4", "int2")]
+    errors = [error_of(made(kind, table_ND), table_ND) for kind in ("bfloat16", "int8", "int6", "int5", "int4", "int2")]
     assert errors == sorted(errors)
     bytes_a_row = [
-        made(kind, table_ND).nbytes / 500 for kind in ("float32", "bfloat16", "int8", "int6", "int4", "int2")
+        made(kind, table_ND).nbytes / 500 for kind in ("float32", "bfloat16", "int8", "int6", "int5", "int4", "int2")
     ]
-    assert bytes_a_row == [256, 128, 68, 52, 36, 20]
+    assert bytes_a_row == [256, 128, 68, 52, 44, 36, 20]
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.sampled_from(["int8", "int6", "int4", "int2"]), st.integers(1, 40), st.integers(0, 2**31))
+@given(st.sampled_from(["int8", "int6", "int5", "int4", "int2"]), st.integers(1, 40), st.integers(0, 2**31))
 def test_rows_of_few_bits_against_the_reference(kind: str, dim: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     table_ND = (rng.standard_normal((9, dim)) * 10.0 ** rng.integers(-6, 7, (9, 1))).astype(np.float32)
@@ -257,7 +261,7 @@ def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="rank"):
         made("low-rank", table(20, 8), rank=9)
     with pytest.raises(ConfigError, match="unknown kind of item vectors"):
-        VECTORS["int5"]
+        VECTORS["int3"]
 
 
 def test_nearest_bfloat16() -> None:

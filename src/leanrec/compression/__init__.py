@@ -10,7 +10,7 @@ __all__ = ["STEPS", "Plan", "Step", "StepRecord", "Work"]
 STEPS: Registry[Step[Any]] = Registry(
     "compression step",
     {
-        "items": Entry("leanrec.compression.items:Items", "item vectors as 8, 4 or 2 bits, bfloat16 or product codes"),
+        "items": Entry("leanrec.compression.items:Items", "item vectors as 8 to 2 bits, bfloat16 or product codes"),
         "low-rank-items": Entry(
             "leanrec.compression.low_rank_items:LowRankItems", "item vectors as factors in a shared basis"
         ),

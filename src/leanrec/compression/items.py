@@ -1,4 +1,4 @@
-"""Item vectors kept in few bytes, as what is served: whole numbers of 8, 6, 4 or 2 bits, bfloat16, or product codes.
+"""Item vectors kept in few bytes, as what is served: whole numbers of 8, 6, 5, 4 or 2 bits, bfloat16, or product codes.
 
 Product codes stand in a basis that shares what matters evenly over their bytes; rows weigh by how often they are
 targets, errors, if wanted, by what queries see of them; and codes can learn to rank as the original did (`epochs`).
@@ -28,14 +28,14 @@ from leanrec.runtime.recommender import Recommender
 
 __all__ = ["Items", "ItemsConfig"]
 
-KINDS = ("bfloat16", "int8", "int6", "int4", "int2", "product")
+KINDS = ("bfloat16", "int8", "int6", "int5", "int4", "int2", "product")
 
 
 class ItemsConfig(StepConfig, frozen=True, kw_only=True):
     """How item vectors are kept."""
 
     kind: str = "int8"
-    """One of bfloat16, int8, int6, int4, int2, product."""
+    """One of bfloat16, int8, int6, int5, int4, int2, product."""
     code_bytes: int = 16
     """product: at most so many bytes an item, and one for its length; as many as share its values evenly."""
     targets: float = 0.5

@@ -25,7 +25,7 @@ class ShareItemsConfig(StepConfig, frozen=True, kw_only=True):
     clusters: int = 4096
     """Vectors that the others share, at most."""
     kind: str = "int8"
-    """How the vectors are kept: float32, bfloat16, int8, int6, int4 or int2."""
+    """How the vectors are kept: float32, bfloat16, int8, int6, int5, int4 or int2."""
 
     space: ClassVar[Mapping[str, Dimension]] = {
         "own": Range(0.05, 0.9),

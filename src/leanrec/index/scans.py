@@ -1,6 +1,6 @@
 """Scores of item vectors as they are kept, right up to one radius a query: what `coded` scans.
 
-- 8, 6, 4 or 2 bits: codes times a query of 16 bits in whole numbers, then scale and offset of the row;
+- 8, 6, 5, 4 or 2 bits: codes times a query of 16 bits in whole numbers, then scale and offset of the row;
 - product codes: the query's scores of all M x 256 pieces, then M look-ups a row (the sub-id trick of RecJPQ);
 - factors in a basis: the query is taken into the basis, and the factors are scored by their own kind;
 - any other, and many queries at a time: blocks are decoded and multiplied.

@@ -1,12 +1,13 @@
-"""Rows of 8, 6, 4 or 2 bits a value with a scale and an offset a row: least squares, packing, reading, scoring.
+"""Rows of 8, 6, 5, 4 or 2 bits a value with a scale and an offset a row: least squares, packing, reading, scoring.
 
 x_d = offset + scale * code_d. Scale and offset are kept in bfloat16, so the product with a code of 8 bits is exact in
-float32 and a row decodes to the same bits everywhere. Codes lie low bits first: two or four to a byte, or four
-(of 6 bits) to three.
+float32 and a row decodes to the same bits everywhere. Code d of a row begins at bit `bits * d`, low bits first: two or
+four to a byte, four of 6 bits to three bytes, eight of 5 to five.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,8 @@ _NARROWEST = 0.3
 
 def group_of(bits: int) -> tuple[int, int]:
     """The fewest values that fill whole bytes, and those bytes."""
-    return (4, 3) if bits == 6 else (8 // bits, 1)
-
-
-_group = jit(group_of)
+    common = math.gcd(bits, 8)
+    return 8 // common, bits // common
 
 
 def packed_width(dim: int, bits: int) -> int:
@@ -112,7 +111,6 @@ def encode_rows(table_ND: F32, bits: int, codes_NW: U8, scales_N: U16, offsets_N
     that a search over clipped ranges, refined by least squares, finds."""
     size, dim = table_ND.shape
     top = np.float64((1 << bits) - 1)
-    each, group = _group(bits)
     for n in prange(size):
         value_1 = np.zeros(1, np.float32)
         box = (value_1, value_1.view(np.uint32))
@@ -120,10 +118,10 @@ def encode_rows(table_ND: F32, bits: int, codes_NW: U8, scales_N: U16, offsets_N
         inverse = 1.0 / scale if scale > 0 else 0.0
         for d in range(dim):
             code = min(max(np.rint((np.float64(table_ND[n, d]) - offset) * inverse), 0.0), top)
-            bit = bits * (d % each)
-            at, moved = d // each * group + bit // 8, np.uint32(code) << np.uint32(bit % 8)
+            at, bit = bits * d // 8, bits * d % 8
+            moved = np.uint32(code) << np.uint32(bit)
             codes_NW[n, at] |= np.uint8(moved & np.uint32(255))
-            if bit % 8 + bits > 8:
+            if bit + bits > 8:
                 codes_NW[n, at + 1] |= np.uint8(moved >> np.uint32(8))
         value_1[0] = np.float32(scale)
         scales_N[n] = np.uint16(box[1][0] >> _HALF)
@@ -141,10 +139,25 @@ def encode_rows_reference(
 
 
 @jit
-def _three(codes_W: Any, group: Any) -> Any:
-    """The bytes of a group of three as one number."""
-    low = np.uint32(codes_W[3 * group]) | (np.uint32(codes_W[3 * group + 1]) << np.uint32(8))
-    return low | (np.uint32(codes_W[3 * group + 2]) << np.uint32(16))
+def _four(codes_W: Any, bits: Any, nth: Any) -> Any:
+    """Four codes of 5 or 6 bits, which lie within three bytes, as one number."""
+    at, bit = bits * nth // 2, np.uint32(4 * bits * nth % 8)
+    low = np.uint32(codes_W[at]) | (np.uint32(codes_W[at + 1]) << np.uint32(8))
+    return (low | (np.uint32(codes_W[at + 2]) << np.uint32(16))) >> bit
+
+
+@jit
+def _decode_fours(codes_W: Any, bits: Any, scale: Any, offset: Any, out_D: Any) -> None:
+    mask = np.uint32((1 << bits) - 1)
+    whole = len(out_D) // 4
+    for nth in range(whole):
+        word = _four(codes_W, bits, nth)
+        for place in range(4):
+            out_D[4 * nth + place] = offset + scale * np.float32((word >> np.uint32(bits * place)) & mask)
+    if 4 * whole < len(out_D):
+        word = _four(codes_W, bits, whole)
+        for place in range(len(out_D) - 4 * whole):
+            out_D[4 * whole + place] = offset + scale * np.float32((word >> np.uint32(bits * place)) & mask)
 
 
 @jit
@@ -152,8 +165,7 @@ def decode_rows(
     codes_NW: U8, scales_N: U16, offsets_N: U16, bits: int, rows_U: npt.NDArray[np.int64], out_UD: F32
 ) -> None:
     """out[u] = the values of row rows[u]."""
-    each = 8 // bits
-    mask = np.uint8((1 << bits) - 1)
+    mask = np.uint32((1 << bits) - 1)
     pair = np.empty(2, np.float32)
     pair_bits = pair.view(np.uint32)
     for u in range(len(rows_U)):
@@ -162,24 +174,37 @@ def decode_rows(
         pair_bits[1] = np.uint32(offsets_N[row]) << _HALF
         scale, offset = pair[0], pair[1]
         if bits == 6:
-            for d in range(out_UD.shape[1]):
-                code_6 = (_three(codes_NW[row], d // 4) >> np.uint32(6 * (d % 4))) & np.uint32(63)
-                out_UD[u, d] = offset + scale * np.float32(code_6)
+            _decode_fours(codes_NW[row], 6, scale, offset, out_UD[u])
+            continue
+        if bits == 5:
+            _decode_fours(codes_NW[row], 5, scale, offset, out_UD[u])
             continue
         for d in range(out_UD.shape[1]):
-            code = (codes_NW[row, d // each] >> np.uint8(bits * (d % each))) & mask
+            code = (np.uint32(codes_NW[row, bits * d // 8]) >> np.uint32(bits * d % 8)) & mask
             out_UD[u, d] = offset + scale * np.float32(code)
 
 
 def decode_rows_reference(codes_NW: U8, scales_N: U16, offsets_N: U16, bits: int, dim: int) -> F32:
     """(N, D) all rows, in NumPy."""
     each, group = group_of(bits)
-    parts_NGB = codes_NW.reshape(len(codes_NW), -1, group).astype(np.uint32)
-    words_NG = (parts_NGB << (8 * np.arange(group, dtype=np.uint32))).sum(axis=2, dtype=np.uint32)
-    shifts = np.arange(each, dtype=np.uint32) * np.uint32(bits)
-    codes_ND = ((words_NG[:, :, None] >> shifts) & ((1 << bits) - 1)).reshape(len(codes_NW), -1)[:, :dim]
+    parts_NGB = codes_NW.reshape(len(codes_NW), -1, group).astype(np.uint64)
+    words_NG = (parts_NGB << (8 * np.arange(group, dtype=np.uint64))).sum(axis=2, dtype=np.uint64)
+    shifts = np.arange(each, dtype=np.uint64) * np.uint64(bits)
+    codes_ND = ((words_NG[:, :, None] >> shifts) & np.uint64((1 << bits) - 1)).reshape(len(codes_NW), -1)[:, :dim]
     scale_N, offset_N = ((half.astype(np.uint32) << 16).view(np.float32) for half in (scales_N, offsets_N))
     return np.asarray(offset_N[:, None] + scale_N[:, None] * codes_ND.astype(np.float32))
+
+
+@jit
+def _score_fours(codes_W: Any, bits: Any, fours: Any, coded_D: Any) -> Any:
+    """As `_score_row`, for 5 and 6 bits; fours: in a group."""
+    total, mask = np.int32(0), np.uint32((1 << bits) - 1)
+    for w in range(coded_D.shape[1]):
+        for nth in range(fours):
+            word = _four(codes_W, bits, w * fours + nth)
+            for place in range(4):
+                total += np.int32((word >> np.uint32(bits * place)) & mask) * np.int32(coded_D[4 * nth + place, w])
+    return total
 
 
 @jit
@@ -195,12 +220,9 @@ def _score_row(codes_W: Any, bits: Any, coded_D: Any) -> Any:
             total += (byte & np.int32(15)) * np.int32(coded_D[0, w])
             total += (byte >> np.int32(4)) * np.int32(coded_D[1, w])
     elif bits == 6:
-        for w in range(len(codes_W) // 3):
-            word = np.int32(_three(codes_W, w))
-            total += (word & np.int32(63)) * np.int32(coded_D[0, w])
-            total += ((word >> np.int32(6)) & np.int32(63)) * np.int32(coded_D[1, w])
-            total += ((word >> np.int32(12)) & np.int32(63)) * np.int32(coded_D[2, w])
-            total += (word >> np.int32(18)) * np.int32(coded_D[3, w])
+        total = _score_fours(codes_W, 6, 1, coded_D)
+    elif bits == 5:
+        total = _score_fours(codes_W, 5, 2, coded_D)
     else:
         for w in range(len(codes_W)):
             byte = np.int32(codes_W[w])

@@ -17,6 +17,7 @@ VECTORS: Registry[ItemVectors] = Registry(
         "bfloat16": Entry("leanrec.index.vectors.bfloat16:Bfloat16Vectors", "the upper half of each float32"),
         "int8": Entry("leanrec.index.vectors.rowwise:Int8Vectors", "8 bits a value, a scale and an offset a row"),
         "int6": Entry("leanrec.index.vectors.rowwise:Int6Vectors", "6 bits a value, a scale and an offset a row"),
+        "int5": Entry("leanrec.index.vectors.rowwise:Int5Vectors", "5 bits a value, a scale and an offset a row"),
         "int4": Entry("leanrec.index.vectors.rowwise:Int4Vectors", "4 bits a value, a scale and an offset a row"),
         "int2": Entry("leanrec.index.vectors.rowwise:Int2Vectors", "2 bits a value, a scale and an offset a row"),
         "product": Entry("leanrec.index.vectors.product:ProductVectors", "M bytes a row that name pieces of vectors"),

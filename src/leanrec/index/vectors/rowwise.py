@@ -1,4 +1,4 @@
-"""Item vectors of 8, 6, 4 or 2 bits a value, with a scale and an offset a row (bfloat16) of least squared error."""
+"""Item vectors of 8, 6, 5, 4 or 2 bits a value, with a scale and an offset a row (bfloat16) of least squared error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from leanrec.core.config import Config
 from leanrec.index.vectors.base import F32, ItemVectors, Weighting, refuse
 from leanrec.kernels.rowwise import decode_rows, encode_rows, packed_width
 
-__all__ = ["Int2Vectors", "Int4Vectors", "Int6Vectors", "Int8Vectors", "RowwiseConfig", "RowwiseVectors"]
+__all__ = [
+    "Int2Vectors", "Int4Vectors", "Int5Vectors", "Int6Vectors", "Int8Vectors", "RowwiseConfig", "RowwiseVectors",
+]  # fmt: skip
 
 U8 = npt.NDArray[np.uint8]
 U16 = npt.NDArray[np.uint16]
@@ -90,6 +92,12 @@ class Int6Vectors(RowwiseVectors):
     """64 levels a value; 3 D / 4 + 4 bytes a row."""
 
     kind, bits = "int6", 6
+
+
+class Int5Vectors(RowwiseVectors):
+    """32 levels a value; 5 D / 8 + 4 bytes a row."""
+
+    kind, bits = "int5", 5
 
 
 class Int4Vectors(RowwiseVectors):
