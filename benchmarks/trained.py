@@ -13,13 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
+
 from benchmarks.harness import ROOT
+from leanrec.core.jagged import Jagged
+from leanrec.data.cases import Cases
 from leanrec.data.dataset import Dataset
 from leanrec.data.prepare import prepare
 from leanrec.data.synthetic import generate
 from leanrec.jobs.train import TrainJob, train
 
-__all__ = ["RUNS", "Trained", "made", "run_of", "trained", "world"]
+__all__ = ["RUNS", "Trained", "made", "run_of", "strangers", "trained", "world"]
 
 CACHE = ROOT / ".cache" / "trained"
 WORLDS: dict[str, dict[str, Any]] = {
@@ -62,6 +67,37 @@ def world(name: str) -> Path:
         prepare(log, split="leave-one-out", repeats=False, out=folder, name=f"synthetic-{name}")
         log.unlink()
     return folder
+
+
+def strangers(name: str, times: int) -> Cases:
+    """Users of a world who were not there when its data set was made, as many as `times` its users: their last item to
+    find after the others, in rows of the data set (items that it does not know are left out).
+
+    Events are drawn block by block from the seed, so a larger world goes on where the smaller one ends; a block that
+    the smaller one cut short is passed over.
+    """
+    planted = WORLDS[name]
+    known = Dataset.load(world(name))
+    folder = CACHE / f"{name}-strangers-{_digest([planted, times])}"
+    large = {**planted, **{key: planted[key] * (times + 3) for key in ("users", "events")}}
+    if not (folder / "dataset.json").exists():
+        log = folder.with_suffix(".parquet")
+        generate(log, **large)
+        first = 3 * planted["users"]
+        pl.scan_parquet(log).filter(pl.col("user_id") >= first).collect().write_parquet(log)
+        prepare(log, split="leave-one-out", repeats=False, out=folder, name=f"synthetic-{name}-strangers")
+        log.unlink()
+    new = Dataset.load(folder)
+    row_of = known.items.rows(new.items.ids())
+    cases = new.cases("test")
+
+    def rows(found: Jagged) -> Jagged:
+        moved = Jagged(row_of[found.values], found.offsets)
+        return moved.where(moved.values >= 0)
+
+    histories, targets = rows(cases.histories), rows(cases.targets)
+    asked = np.flatnonzero((histories.lengths > 0) & (targets.lengths > 0))
+    return Cases(cases.users[asked], histories.take(asked), targets.take(asked))
 
 
 def run_of(name: str) -> Path:

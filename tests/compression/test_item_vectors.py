@@ -99,6 +99,10 @@ class TestInt4(VectorStepContract):
     step, settings, least, error = "items", {"kind": "int4"}, 5, 0.01
 
 
+class TestAskedInt4(VectorStepContract):
+    step, settings, least, error = "items", {"kind": "int4", "asked": 0.9}, 5, 0.05
+
+
 class TestInt2(VectorStepContract):
     step, settings, least, error = "items", {"kind": "int2"}, 7, 0.2
 

@@ -20,6 +20,7 @@ from leanrec.index.vectors.product import _levels, _nearest_level
 from leanrec.index.vectors.rowwise import RowwiseVectors
 from leanrec.kernels.bfloat16 import nearest_bfloat16
 from leanrec.kernels.product import assign_codes, assign_codes_reference, expand_rows, expand_rows_reference
+from leanrec.kernels.rounding import round_row_reference
 from leanrec.kernels.rowwise import decode_rows_reference, encode_rows_reference
 from leanrec.kernels.topk import canonical_scores_reference
 
@@ -198,6 +199,36 @@ def test_rows_of_few_bits_against_the_reference(kind: str, dim: int, seed: int) 
     plain_N = np.square(table_ND - even_ND).sum(axis=1)
     own_N = np.square(table_ND.astype(np.float64) - vectors.table()).sum(axis=1)
     assert (own_N <= plain_N * 1.05 + np.square(table_ND).sum(axis=1) * 1e-4).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(["int8", "int6", "int5", "int4", "int2"]), st.integers(1, 20), st.integers(0, 2**31))
+def test_rounding_by_a_metric_against_the_reference(kind: str, dim: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    table_ND = (rng.standard_normal((9, dim)) * 10.0 ** rng.integers(-3, 4, (9, 1))).astype(np.float32)
+    seen_QD = rng.standard_normal((dim, dim)) * np.exp(-np.arange(dim))
+    metric_DD = seen_QD.T @ seen_QD + 0.1 * np.trace(seen_QD.T @ seen_QD) / dim * np.eye(dim)
+    vectors = made(kind, table_ND, Weighting(metric_DD=metric_DD))
+    assert isinstance(vectors, RowwiseVectors)
+    scales_N, offsets_N = (part.astype(np.float64) for part in vectors.ranges())
+    ridge_DD = metric_DD + 1e-4 * np.trace(metric_DD) / dim * np.eye(dim)
+    for n, row_D in enumerate(table_ND.astype(np.float64)):
+        codes_D = round_row_reference(row_D, ridge_DD, scales_N[n], offsets_N[n], (1 << vectors.bits) - 1)
+        expected_D = np.float32(offsets_N[n]) + np.float32(scales_N[n]) * codes_D.astype(np.float32)
+        np.testing.assert_array_equal(vectors.table()[n], expected_D)
+
+
+@pytest.mark.parametrize("kind", ["int8", "int5", "int4", "int2"])
+def test_rounding_by_a_metric_costs_less_by_it(kind: str) -> None:
+    table_ND, seen_QD = table(500, 24), table(24, 24, seed=1).astype(np.float64) * np.exp(-np.arange(24) / 4)[:, None]
+    metric_DD = seen_QD.T @ seen_QD
+    metric_DD += 0.02 * np.trace(metric_DD) / 24 * np.eye(24)
+
+    def cost(vectors: ItemVectors) -> float:
+        missed_ND = vectors.table() - table_ND.astype(np.float64)
+        return float(np.einsum("nd,de,ne->", missed_ND, metric_DD, missed_ND))
+
+    assert cost(made(kind, table_ND, Weighting(metric_DD=metric_DD))) < 0.6 * cost(made(kind, table_ND))
 
 
 @settings(max_examples=20, deadline=None)

@@ -1,7 +1,8 @@
 """Item vectors kept in few bytes, as what is served: whole numbers of 8, 6, 5, 4 or 2 bits, bfloat16, or product codes.
 
-Product codes stand in a basis that shares what matters evenly over their bytes; rows weigh by how often they are
-targets, errors, if wanted, by what queries see of them; and codes can learn to rank as the original did (`epochs`).
+Errors count, if wanted, by what queries see of them (`asked`). Product codes stand in a basis that shares what matters
+evenly over their bytes; rows weigh by how often they are targets; and codes can learn to rank as the original did
+(`epochs`).
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class ItemsConfig(StepConfig, frozen=True, kw_only=True):
     targets: float = 0.5
     """product: a row weighs this power of how often it occurs in training."""
     asked: float = 0.0
-    """product: how far errors count by what queries see of them, from 0 (alike in all directions) to 1."""
+    """How far errors count by what queries see of them, from 0 (alike in all directions) to 1. Values are rounded one
+    after the other then, each making up for what those before it missed."""
     epochs: int = 0
     """product: passes over a sample of queries in which codes learn to rank as before; needs torch."""
     index: str = "coded"
@@ -92,8 +94,9 @@ class Items(Step[ItemsConfig]):
         kind = VECTORS[config.kind]
         if config.kind != "product":
             if isinstance(before, LowRankVectors):
-                return before.with_factors(kind.encode(before.factors.table(), kind.Options(), weighting))
-            return kind.encode(before.table(), kind.Options())
+                seen = before.seen_by(weighting)
+                return before.with_factors(kind.encode(before.factors.table(), kind.Options(), seen))
+            return kind.encode(before.table(), kind.Options(), weighting)
         rank = before.factors.shape[1] if isinstance(before, LowRankVectors) else before.shape[1]
         width = -(-rank // config.code_bytes)
         splits = -(-rank // width)  # so that every byte has values to name

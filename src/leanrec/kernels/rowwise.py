@@ -16,8 +16,8 @@ import numpy.typing as npt
 from leanrec.kernels.jit import jit, jit_parallel, prange
 
 __all__ = [
-    "decode_rows", "decode_rows_reference", "encode_rows", "encode_rows_reference", "group_of", "packed_width",
-    "score_codes", "score_codes_parallel", "score_codes_reference",
+    "decode_rows", "decode_rows_reference", "encode_rows", "encode_rows_reference", "group_of", "nearest_half",
+    "packed_width", "put_code", "score_codes", "score_codes_parallel", "score_codes_reference",
 ]  # fmt: skip
 
 F32 = npt.NDArray[np.float32]
@@ -42,7 +42,7 @@ def packed_width(dim: int, bits: int) -> int:
 
 
 @jit
-def _nearest(box: Any, value: Any) -> Any:
+def nearest_half(box: Any, value: Any) -> Any:
     """The bfloat16 next to a value, as float64. box: a float32 and the same bytes as uint32."""
     box[0][0] = np.float32(value)
     bits = box[1][0]
@@ -88,7 +88,7 @@ def _range_of(row_D: Any, top: Any, box: Any) -> Any:
     low, high = np.float64(row_D[0]), np.float64(row_D[0])
     for d in range(len(row_D)):
         low, high = min(low, np.float64(row_D[d])), max(high, np.float64(row_D[d]))
-    best_scale, best_offset = 0.0, _nearest(box, (low + high) / 2)
+    best_scale, best_offset = 0.0, nearest_half(box, (low + high) / 2)
     if high == low:
         return best_scale, best_offset
     best = _loss(row_D, best_scale, best_offset, top)
@@ -97,12 +97,22 @@ def _range_of(row_D: Any, top: Any, box: Any) -> Any:
         width = half * (1.0 - (1.0 - _NARROWEST) * step / (_STEPS - 1))
         scale, offset = 2 * width / top, middle - width
         for _ in range(_ROUNDS):
-            rounded, start = _nearest(box, scale), _nearest(box, offset)
+            rounded, start = nearest_half(box, scale), nearest_half(box, offset)
             loss = _loss(row_D, rounded, start, top)
             if loss < best:
                 best, best_scale, best_offset = loss, rounded, start
             scale, offset = _refit(row_D, scale, offset, top)
     return best_scale, best_offset
+
+
+@jit
+def put_code(codes_W: Any, bits: Any, d: Any, code: Any) -> None:
+    """Set the d-th code of a zeroed row."""
+    at, bit = bits * d // 8, bits * d % 8
+    moved = np.uint32(code) << np.uint32(bit)
+    codes_W[at] |= np.uint8(moved & np.uint32(255))
+    if bit + bits > 8:
+        codes_W[at + 1] |= np.uint8(moved >> np.uint32(8))
 
 
 @jit_parallel
@@ -118,11 +128,7 @@ def encode_rows(table_ND: F32, bits: int, codes_NW: U8, scales_N: U16, offsets_N
         inverse = 1.0 / scale if scale > 0 else 0.0
         for d in range(dim):
             code = min(max(np.rint((np.float64(table_ND[n, d]) - offset) * inverse), 0.0), top)
-            at, bit = bits * d // 8, bits * d % 8
-            moved = np.uint32(code) << np.uint32(bit)
-            codes_NW[n, at] |= np.uint8(moved & np.uint32(255))
-            if bit + bits > 8:
-                codes_NW[n, at + 1] |= np.uint8(moved >> np.uint32(8))
+            put_code(codes_NW[n], bits, d, code)
         value_1[0] = np.float32(scale)
         scales_N[n] = np.uint16(box[1][0] >> _HALF)
         value_1[0] = np.float32(offset)

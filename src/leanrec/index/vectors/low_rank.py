@@ -101,6 +101,11 @@ class LowRankVectors(ItemVectors):
         """The same basis with other factors."""
         return type(self)(factors, self._halves_RD)
 
+    def seen_by(self, weighting: Weighting) -> Weighting:
+        """What matters about the rows, as it is for their factors."""
+        metric_DD, basis_RD = weighting.metric_DD, self.basis_RD.astype(np.float64)
+        return Weighting(weighting.rows_N, None if metric_DD is None else basis_RD @ metric_DD @ basis_RD.T)
+
     def first(self, count: int) -> Self:
         return self.with_factors(self.factors.first(count))
 

@@ -1,4 +1,7 @@
-"""Item vectors of 8, 6, 5, 4 or 2 bits a value, with a scale and an offset a row (bfloat16) of least squared error."""
+"""Item vectors of 8, 6, 5, 4 or 2 bits a value, with a scale and an offset a row (bfloat16) of least squared error.
+
+With a metric (`Weighting.metric_DD`) it is the error as queries see it that is least, and codes make up for each other.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import numpy.typing as npt
 
 from leanrec.core.config import Config
 from leanrec.index.vectors.base import F32, ItemVectors, Weighting, refuse
+from leanrec.kernels.rounding import encode_rows_by, triangular
 from leanrec.kernels.rowwise import decode_rows, encode_rows, packed_width
 
 __all__ = [
@@ -18,6 +22,7 @@ __all__ = [
 
 U8 = npt.NDArray[np.uint8]
 U16 = npt.NDArray[np.uint16]
+_RIDGE = 1e-4
 
 
 class RowwiseConfig(Config, frozen=True, kw_only=True):
@@ -70,7 +75,11 @@ class RowwiseVectors(ItemVectors):
         scales_N, offsets_N = np.zeros(size, np.uint16), np.zeros(size, np.uint16)
         if size:
             table = np.ascontiguousarray(table_ND, np.float32)
-            encode_rows(table, cls.bits, codes_NW, scales_N, offsets_N)
+            if weighting is None or weighting.metric_DD is None:
+                encode_rows(table, cls.bits, codes_NW, scales_N, offsets_N)
+            else:
+                metric_DD = weighting.metric_DD + np.eye(dim) * _RIDGE * np.trace(weighting.metric_DD) / dim
+                encode_rows_by(table, metric_DD, *triangular(metric_DD), cls.bits, codes_NW, scales_N, offsets_N)
         return cls(dim, codes_NW, scales_N, offsets_N)
 
     def first(self, count: int) -> Self:
