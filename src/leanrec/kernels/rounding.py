@@ -25,41 +25,48 @@ _NARROWEST = 0.5
 
 
 def triangular(metric_DD: F64) -> tuple[F64, F64]:
-    """(D, D) unit upper triangular U and (D,) g > 0 of a positive definite metric."""
+    """(D, D) U^T, unit lower triangular, and (D,) g > 0 of a positive definite metric."""
     lower_DD = np.linalg.cholesky(metric_DD)
     sizes_D = np.diag(lower_DD)
-    return np.ascontiguousarray((lower_DD / sizes_D).T), np.square(sizes_D)
+    return np.ascontiguousarray(lower_DD / sizes_D), np.square(sizes_D)
 
 
 @jit
-def _round(row_D: Any, upper_DD: Any, weights_D: Any, scale: Any, offset: Any, top: Any, codes_D: Any, e_D: Any) -> Any:
-    """Fill the codes and their errors; the cost."""
+def _round(
+    row_D: Any, lower_DD: Any, weights_D: Any, scale: Any, offset: Any, top: Any, codes_D: Any, owed_D: Any
+) -> Any:
+    """Fill the codes; the cost."""
     inverse, cost = 1.0 / scale if scale > 0 else 0.0, 0.0
+    owed_D[:] = 0.0
     for d in range(len(row_D) - 1, -1, -1):
-        owed = 0.0
-        for j in range(d + 1, len(row_D)):
-            owed += upper_DD[d, j] * e_D[j]
-        codes_D[d] = min(max(np.rint((row_D[d] - owed - offset) * inverse), 0.0), top)
-        e_D[d] = offset + scale * codes_D[d] - row_D[d]
-        cost += weights_D[d] * (e_D[d] + owed) ** 2
+        codes_D[d] = min(max(np.rint((row_D[d] - owed_D[d] - offset) * inverse), 0.0), top)
+        missed = offset + scale * codes_D[d] - row_D[d]
+        cost += weights_D[d] * (missed + owed_D[d]) ** 2
+        for j in range(d):
+            owed_D[j] += lower_DD[d, j] * missed
     return cost
 
 
 @jit
-def _refit(row_D: Any, metric_DD: Any, codes_D: Any, scale: Any, offset: Any) -> Any:
-    """Scale and offset of least cost for the codes."""
+def _times(metric_DD: Any, values_D: Any, out_D: Any) -> Any:
+    """out = metric @ values, for a symmetric metric."""
+    out_D[:] = 0.0
+    for d in range(len(values_D)):
+        for j in range(len(values_D)):
+            out_D[j] += metric_DD[d, j] * values_D[d]
+
+
+@jit
+def _refit(metric_DD: Any, ones_D: Any, seen_D: Any, codes_D: Any, work_D: Any, scale: Any, offset: Any) -> Any:
+    """Scale and offset of least cost for the codes. ones, seen: the metric times 1 and times the row."""
+    _times(metric_DD, codes_D, work_D)
     oo, oc, cc, ox, cx = 0.0, 0.0, 0.0, 0.0, 0.0
-    for d in range(len(row_D)):
-        ones, codes, values = 0.0, 0.0, 0.0
-        for j in range(len(row_D)):
-            ones += metric_DD[d, j]
-            codes += metric_DD[d, j] * codes_D[j]
-            values += metric_DD[d, j] * row_D[j]
-        oo += ones
-        oc += codes
-        cc += codes_D[d] * codes
-        ox += values
-        cx += codes_D[d] * values
+    for d in range(len(codes_D)):
+        oo += ones_D[d]
+        oc += work_D[d]
+        cc += codes_D[d] * work_D[d]
+        ox += seen_D[d]
+        cx += codes_D[d] * seen_D[d]
     spread = oo * cc - oc * oc
     if spread <= 1e-12 * oo * cc:
         return scale, offset
@@ -69,17 +76,19 @@ def _refit(row_D: Any, metric_DD: Any, codes_D: Any, scale: Any, offset: Any) ->
 
 @jit_parallel
 def encode_rows_by(
-    table_ND: F32, metric_DD: F64, upper_DD: F64, weights_D: F64, bits: int, codes_NW: npt.NDArray[np.uint8],
+    table_ND: F32, metric_DD: F64, lower_DD: F64, weights_D: F64, bits: int, codes_NW: npt.NDArray[np.uint8],
     scales_N: npt.NDArray[np.uint16], offsets_N: npt.NDArray[np.uint16],
 ) -> None:  # fmt: skip
     """As `rowwise.encode_rows`, under a metric and its `triangular` parts."""
     size, dim = table_ND.shape
     top = np.float64((1 << bits) - 1)
+    ones_D = metric_DD.sum(axis=0)
     for n in prange(size):
         single = np.zeros(1, np.float32)
         box = (single, single.view(np.uint32))
         row_D = table_ND[n].astype(np.float64)
-        codes_D, e_D, best_D = np.zeros(dim), np.zeros(dim), np.zeros(dim)
+        codes_D, seen_D, work_D, best_D = np.zeros(dim), np.zeros(dim), np.zeros(dim), np.zeros(dim)
+        _times(metric_DD, row_D, seen_D)
         low, high = row_D.min(), row_D.max()
         best, best_scale, best_offset = np.inf, 0.0, nearest_half(box, (low + high) / 2)
         for step in range(_TRIES if high > low else 1):
@@ -87,11 +96,11 @@ def encode_rows_by(
             scale, offset = 2 * width / top, (low + high) / 2 - width
             for _ in range(2):
                 rounded, start = nearest_half(box, scale), nearest_half(box, offset)
-                cost = _round(row_D, upper_DD, weights_D, rounded, start, top, codes_D, e_D)
+                cost = _round(row_D, lower_DD, weights_D, rounded, start, top, codes_D, work_D)
                 if cost < best:
                     best, best_scale, best_offset = cost, rounded, start
                     best_D[:] = codes_D
-                scale, offset = _refit(row_D, metric_DD, codes_D, scale, offset)
+                scale, offset = _refit(metric_DD, ones_D, seen_D, codes_D, work_D, scale, offset)
         for d in range(dim):
             put_code(codes_NW[n], bits, d, best_D[d])
         single[0] = np.float32(best_scale)
