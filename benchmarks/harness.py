@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from leanrec.core.console import format_table
-from leanrec.jobs.doctor import cpu_model
+from leanrec.core.machine import cpu_model
 
 __all__ = ["LONG", "ROOT", "THREADS", "Result", "bench_data", "finish", "paired_ratio", "take_turns"]
 

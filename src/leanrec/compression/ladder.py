@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -46,17 +46,36 @@ class Rung(msgspec.Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         return plan_name(self.plan)
 
+    @property
+    def exact(self) -> str:
+        """The plan with every digit, as JSON."""
+        return msgspec.json.encode(self.plan).decode()
+
 
 def plan_name(steps: Sequence[str | dict[str, Any]]) -> str:
-    """A plan in a few words."""
+    """A plan in a few words, numbers to three digits: for people; what a plan says exactly is `Rung.exact`."""
     return " + ".join(map(_step_name, steps)) or "as it was"
 
 
 def _step_name(entry: str | dict[str, Any]) -> str:
     if isinstance(entry, str):
         return entry
-    settings = ", ".join(f"{key}={value}" for key, value in entry.items() if key != "step")
-    return f"{entry['step']}({settings})"
+    return f"{entry['step']}({_settings({key: value for key, value in entry.items() if key != 'step'})})"
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={_short(value)}" for key, value in values.items())
+
+
+def _short(value: Any) -> str:
+    match value:
+        case float():
+            return f"{value:.3g}"
+        case dict():
+            return f"{{{_settings(value)}}}"
+        case list() | tuple():
+            return f"[{', '.join(map(_short, value))}]"
+    return str(value)
 
 
 def rung(bench: Workbench, plan: Plan, price: Price, before: Figures | None = None) -> Rung:

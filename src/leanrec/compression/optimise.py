@@ -186,6 +186,9 @@ class _Search:
             chosen=chosen,
             sentence=self._sentence(rows, candidates, verdict),
             metric_users=self.bench.loss(Plan(steps=()), ALL_USERS).users,
+            data=self.bench.data.name,
+            alpha=self.options.alpha,
+            again=self.options.again,
         )
 
     def _deadline(self, share: float) -> float | None:

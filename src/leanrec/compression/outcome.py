@@ -23,7 +23,11 @@ _NEAREST = 3
 
 
 class Optimised(msgspec.Struct, kw_only=True):
-    """rows: all plans measured. front: those that no other beats on everything. ladder: the chosen one step by step."""
+    """rows: all plans measured. front: those that no other beats on everything. ladder: the chosen one step by step.
+
+    data: the name of the data set. alpha: the probability that the promise is wrong. again: share of the questions that
+    were asked shortly before.
+    """
 
     before_id: str
     budget: Budget
@@ -37,6 +41,9 @@ class Optimised(msgspec.Struct, kw_only=True):
     chosen: Rung | None
     sentence: str
     metric_users: int
+    data: str = ""
+    alpha: float | None = None
+    again: float = 0.0
     quality: Quality | None = None
     lean: Any = None
 
@@ -99,8 +106,8 @@ def _csv(rows: Sequence[Rung], found: Optimised) -> bytes:
     text = io.StringIO()
     names = ["loss", "p50_ms", "p99_ms", "memory", "size", "cost"]
     writer = csv.writer(text)
-    writer.writerow(["plan", "chosen", *names, "agreement"])
+    writer.writerow(["plan", "chosen", *names, "agreement", "exact"])
     for one in rows:
         figures = [getattr(one.figures, name) for name in names]
-        writer.writerow([one.name, int(one is found.chosen), *figures, one.agreement])
+        writer.writerow([one.name, int(one is found.chosen), *figures, one.agreement, one.exact])
     return text.getvalue().encode()

@@ -117,7 +117,10 @@ class MixedPrecision(Step[MixedConfig]):
         with step(f"{len(layers)} layers in {len(config.precisions)} precisions"):
             table = by_layer(model, layers, coded, judge, cost)
             chosen, loss = mixed(model, table, coded, judge, config.tolerance)
-        facts = {"metric": config.metric, "tolerance": config.tolerance, "loss": loss, "sensitivity": table}
+        facts = {
+            "metric": config.metric, "tolerance": config.tolerance, "pays": config.pays, "loss": loss,
+            "sensitivity": table,
+        }  # fmt: skip
         if not chosen:
             said = f"nothing is cheaper within {config.tolerance:.2%} of {config.metric}"
             return self.left(model, said, facts)

@@ -5,13 +5,14 @@ its processor can do.
 from __future__ import annotations
 
 import os
+import platform
 import re
 import resource
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["cpu_flags", "environment", "free_memory", "human", "resident_memory", "total_memory"]
+__all__ = ["cpu_flags", "cpu_model", "environment", "free_memory", "human", "resident_memory", "total_memory"]
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -112,6 +113,15 @@ def _number(folder: Path, name: str) -> int | None:
     except OSError:
         return None
     return int(text) if text.isdigit() else None
+
+
+def cpu_model() -> str:
+    """The processor's own name."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.machine()
 
 
 def cpu_flags() -> frozenset[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from leanrec.core.machine import free_memory, total_memory
+from leanrec.core.machine import cpu_model, free_memory, total_memory
 
 __all__ = ["Check", "Diagnosis", "diagnose", "package_versions"]
 
@@ -119,12 +119,6 @@ def _free_memory(available: int) -> Check:
     fine = available >= _MIN_MEMORY
     remedy = "" if fine else "close other programs, or use a larger machine"
     return Check("free memory", fine, f"{available / 2**30:.1f} GiB", remedy, required=False)
-
-
-def cpu_model() -> str:
-    """The processor's own name."""
-    found = re.search(r"^model name\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
-    return found[1].strip() if found else platform.machine()
 
 
 def cpu_features() -> list[str]:

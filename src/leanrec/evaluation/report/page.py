@@ -188,11 +188,18 @@ def figures(plots: Iterable[str]) -> str:
     return f'<div class="figures">{"".join(drawn)}</div>' if drawn else ""
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of texts."""
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], titles: Sequence[str] = ()) -> str:
+    """A table of texts. titles: what a row shows when it is pointed at."""
     head = "".join(f"<th>{escape(header)}</th>" for header in headers)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join(
+        f"<tr{_hint(titles, place)}>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
+        for place, row in enumerate(rows)
+    )
     return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _hint(titles: Sequence[str], place: int) -> str:
+    return f' title="{escape(titles[place])}"' if place < len(titles) and titles[place] else ""
 
 
 def _plain(value: Any) -> str:

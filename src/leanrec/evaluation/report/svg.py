@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
 
-__all__ = ["Line", "Spot", "interval_plot", "line_plot"]
+__all__ = ["Limit", "Line", "Spot", "interval_plot", "line_plot"]
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 _WIDTH, _HEIGHT = 480, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 34, 46
 _ROW = 20
+_FAR = 2
+"""A limit that lies further away than so many times the width of the values is not drawn but named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +39,28 @@ class Spot:
     high: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A value that the others of an axis are held against, and what it is called."""
+
+    name: str
+    value: float
+
+
 def line_plot(
-    title: str, lines: Sequence[Line], *, x: str, y: str, shares: bool = False, diagonal: bool = False
+    title: str,
+    lines: Sequence[Line],
+    *,
+    x: str,
+    y: str,
+    shares: bool = False,
+    diagonal: bool = False,
+    x_limit: Limit | None = None,
+    y_limit: Limit | None = None,
 ) -> str:
     """Curves over common axes with a legend below. shares: both axes run from 0 to 1. diagonal: the line y = x.
 
-    What is not finite is left out.
+    What is not finite is left out. A limit is a dashed line; one far beyond all values is named at the axis' end.
     """
     finite = [
         replace(
@@ -57,9 +75,11 @@ def line_plot(
     if not finite:
         return ""
     ends = (0.0, 1.0) if shares else None
-    horizontal = _Axis(*(ends or _range([a for one in finite for a in one.x])), _LEFT, _WIDTH - _RIGHT)
-    vertical = _Axis(*(ends or _range([b for one in finite for b in one.y])), _HEIGHT - _BOTTOM, _TOP)
+    horizontal = _Axis(*(ends or _range([a for one in finite for a in one.x], x_limit)), _LEFT, _WIDTH - _RIGHT)
+    vertical = _Axis(*(ends or _range([b for one in finite for b in one.y], y_limit)), _HEIGHT - _BOTTOM, _TOP)
     parts = [_axes(horizontal, vertical, x, y)]
+    parts += [] if x_limit is None else [_upright(x_limit, horizontal, _HEIGHT - _BOTTOM)]
+    parts += [] if y_limit is None else [_level(y_limit, vertical)]
     if diagonal:
         parts.append(_path([(0.0, 0.0), (1.0, 1.0)], horizontal, vertical, "#999999", dashed=True))
     for place, one in enumerate(finite):
@@ -80,21 +100,22 @@ def line_plot(
     return _svg(title, _HEIGHT + 10 + _ROW * len(finite), [*parts, *legend])
 
 
-def interval_plot(title: str, spots: Sequence[Spot]) -> str:
-    """Values one below another as dots with their intervals, on a common axis."""
+def interval_plot(title: str, spots: Sequence[Spot], limit: Limit | None = None) -> str:
+    """Values one below another as dots with their intervals, on a common axis, and what they are held against."""
     known = [one for one in spots if math.isfinite(one.value)]
     if not known:
         return ""
     ends = [end for one in known for end in (one.low, one.value, one.high) if end is not None and math.isfinite(end)]
     longest = max(len(one.name) for one in known)
     left = min(220, 14 + 7 * longest)
-    axis = _Axis(*_range(ends), left, _WIDTH - _RIGHT)
+    axis = _Axis(*_range(ends, limit), left, _WIDTH - _RIGHT)
     bottom = _TOP + _ROW * len(known)
     parts = [
         f'<g class="axis"><line x1="{axis.at(tick):.1f}" y1="{_TOP}" x2="{axis.at(tick):.1f}" y2="{bottom}"/>'
         f'<text x="{axis.at(tick):.1f}" y="{bottom + 16}" text-anchor="middle">{tick:.4g}</text></g>'
         for tick in axis.ticks()
     ]
+    parts += [] if limit is None else [_upright(limit, axis, bottom)]
     for place, one in enumerate(known):
         y, colour = _TOP + _ROW * (place + 0.5), _colour(place)
         parts.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(one.name)}</text>')
@@ -131,8 +152,13 @@ class _Axis:
         return [number * step for number in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
-def _range(values: Sequence[float]) -> tuple[float, float]:
+def _range(values: Sequence[float], limit: Limit | None = None) -> tuple[float, float]:
+    """A limit widens it, unless the values would then be hard to tell apart."""
     low, high = min(values), max(values)
+    if limit is not None:
+        near = _FAR * (high - low) or abs(high)
+        if low - near <= limit.value <= high + near:
+            low, high = min(low, limit.value), max(high, limit.value)
     margin = (high - low) * 0.05 or abs(high) * 0.1 or 1.0
     return low - margin, high + margin
 
@@ -154,6 +180,37 @@ def _axes(horizontal: _Axis, vertical: _Axis, x: str, y: str) -> str:
         f'<text x="14" y="{middle}" text-anchor="middle" transform="rotate(-90 14 {middle})">{escape(y)}</text>'
     )
     return f'<g class="axis">{"".join(parts)}</g>'
+
+
+def _upright(limit: Limit, axis: _Axis, bottom: float) -> str:
+    """A limit of a horizontal axis: a line from top to bottom, or an arrow at the end beyond which it lies."""
+    at, y = axis.at(min(max(limit.value, axis.low), axis.high)), _TOP - 4
+    anchor = "end" if at > (axis.start + axis.end) / 2 else "start"
+    if limit.value > axis.high:
+        return _named(limit, at, y, anchor, f"{limit.name} \N{RIGHTWARDS ARROW}")
+    if limit.value < axis.low:
+        return _named(limit, at, y, anchor, f"\N{LEFTWARDS ARROW} {limit.name}")
+    return _dashes(at, _TOP, at, bottom) + _named(limit, at, y, anchor, limit.name)
+
+
+def _level(limit: Limit, axis: _Axis) -> str:
+    """A limit of a vertical axis: a line from left to right, or an arrow at the end beyond which it lies."""
+    x, at = _WIDTH - _RIGHT, axis.at(min(max(limit.value, axis.low), axis.high))
+    if limit.value > axis.high:
+        return _named(limit, x, at + 12, "end", f"{limit.name} \N{UPWARDS ARROW}")
+    if limit.value < axis.low:
+        return _named(limit, x, at - 4, "end", f"{limit.name} \N{DOWNWARDS ARROW}")
+    return _dashes(_LEFT, at, x, at) + _named(limit, x, at - 4, "end", limit.name)
+
+
+def _dashes(x1: float, y1: float, x2: float, y2: float) -> str:
+    places = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
+    return f'<line class="limit" {places} stroke="#555" stroke-width="1.4" stroke-dasharray="6 3"/>'
+
+
+def _named(limit: Limit, x: float, y: float, anchor: str, said: str) -> str:
+    hint = f"<title>{escape(limit.name)}: {limit.value:.6g}</title>"
+    return f'<text class="limit" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="#555">{escape(said)}{hint}</text>'
 
 
 def _path(
