@@ -27,8 +27,9 @@ BOARD = ROOT / "docs" / "ladders.md"
 _HEAD = """# Ladders
 
 What each step of compression bought and cost, each row measured in a process of its own by
-`python -m benchmarks.ladder`. Loss on users that tune; what is certified, on users that nothing was tuned on, stands
-below each table. Dropped: it does not pay on this machine.
+`python -m benchmarks.ladder`. The column named after a metric is the change of that metric on users that tune: minus is
+worse. What is certified, on users that nothing was tuned on, stands below each table. Dropped: it does not pay on this
+machine.
 """
 LEFT_OUT = ("distil", "quantise-aware")
 MILLION, LIMIT = ("int8-items", "index", "engine", "serving"), 600.0
