@@ -172,8 +172,8 @@ def _ours(items_ND: F32) -> Iterator[Built]:
 
 
 def _peers(items_ND: F32, chosen: dict[str, Tuned], *, large: bool) -> Iterator[Built]:
-    """faiss's exact scan, and the graphs of `benchmarks.graphs`: on a large table those that are built (LONG=1: all), and
-    a denser one only of a library whose first had not the recall."""
+    """faiss's exact scan, and the graphs of `benchmarks.graphs`: on a large table those that are built (LONG=1: all),
+    and a denser one only of a library whose first had not the recall."""
     import faiss
 
     faiss.omp_set_num_threads(THREADS)
