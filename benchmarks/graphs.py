@@ -1,7 +1,7 @@
 """Graphs of other libraries over an item table, by inner product: built once, kept under .cache/graphs/ with the time
 that building took.
 
-`python -m benchmarks.graphs TABLE` builds the first of each library for a large table (`1m-64`), half an hour's work.
+`python -m benchmarks.graphs TABLE` builds the first of each library for a large table (`1m-64`), an hour's work.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from benchmarks.harness import ROOT, THREADS
 from benchmarks.retrieval import F32, Search, synthetic
 
-__all__ = ["LARGE", "LIBRARIES", "SMALL", "Graph", "graph"]
+__all__ = ["LARGE", "LIBRARIES", "SMALL", "Graph", "graph", "is_built"]
 
 CACHE = ROOT / ".cache" / "graphs"
 SMALL = tuple(
@@ -46,8 +46,7 @@ class Graph:
 
 def graph(program: str, items_ND: F32, edges: int, window: int) -> Graph:
     """The graph, from the cache if it was built before."""
-    table = hashlib.sha256(np.ascontiguousarray(items_ND)).hexdigest()[:12]
-    place = CACHE / f"{table}-{program.replace(' ', '-')}-{edges}-{window}"
+    place = _place(program, items_ND, edges, window)
     said = place / "seconds.json"
     if not said.exists():
         place.mkdir(parents=True, exist_ok=True)
@@ -57,6 +56,16 @@ def graph(program: str, items_ND: F32, edges: int, window: int) -> Graph:
         keep(place)
         said.write_text(json.dumps(spent))
     return Graph(LIBRARIES[program].load(items_ND, place), json.loads(said.read_text()))
+
+
+def is_built(program: str, items_ND: F32, edges: int, window: int) -> bool:
+    """Whether the cache has it."""
+    return (_place(program, items_ND, edges, window) / "seconds.json").exists()
+
+
+def _place(program: str, items_ND: F32, edges: int, window: int) -> Path:
+    table = hashlib.sha256(np.ascontiguousarray(items_ND)).hexdigest()[:12]
+    return CACHE / f"{table}-{program.replace(' ', '-')}-{edges}-{window}"
 
 
 class _Faiss:

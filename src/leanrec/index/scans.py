@@ -3,6 +3,7 @@
 - 8, 6, 5, 4 or 2 bits: codes times a query of 16 bits in whole numbers, then scale and offset of the row;
 - product codes: the query's scores of all M x 256 pieces, then M look-ups a row (the sub-id trick of RecJPQ);
 - factors in a basis: the query is taken into the basis, and the factors are scored by their own kind;
+- vectors that rows share: each vector once, by its own kind, then one look-up a row;
 - any other, and many queries at a time: blocks are decoded and multiplied.
 """
 
@@ -19,6 +20,7 @@ from leanrec.index.vectors import ItemVectors
 from leanrec.index.vectors.low_rank import LowRankVectors
 from leanrec.index.vectors.product import ProductVectors
 from leanrec.index.vectors.rowwise import RowwiseVectors
+from leanrec.index.vectors.shared import SharedVectors
 from leanrec.kernels.product import score_product, score_product_parallel
 from leanrec.kernels.rowwise import group_of, score_codes, score_codes_parallel
 from leanrec.kernels.topk import row_norms
@@ -150,6 +152,23 @@ class LowRankScan(Scan):
         self._inner.score(prepared, low, out_Bn)
 
 
+class SharedScan(Scan):
+    """Each vector once, as its kind is scanned, and then by the map."""
+
+    def __init__(self, vectors: SharedVectors) -> None:
+        self._inner, self._place_N, self._distinct = scan_of(vectors.distinct), vectors.place_N, len(vectors.distinct)
+        self.longest = self._inner.longest
+
+    def prepare(self, queries_BD: F32) -> tuple[Any, F64]:
+        prepared, radius_B = self._inner.prepare(queries_BD)
+        scores_BC = np.empty((len(queries_BD), self._distinct), np.float32)
+        self._inner.score(prepared, 0, scores_BC)
+        return scores_BC, radius_B
+
+    def score(self, prepared: Any, low: int, out_Bn: F32) -> None:
+        out_Bn[:] = prepared[:, self._place_N[low : low + out_Bn.shape[1]]]
+
+
 def scan_of(vectors: ItemVectors) -> Scan:
     """The scan for a kind of vectors."""
     if isinstance(vectors, RowwiseVectors):
@@ -158,6 +177,8 @@ def scan_of(vectors: ItemVectors) -> Scan:
         return ProductScan(vectors)
     if isinstance(vectors, LowRankVectors):
         return LowRankScan(vectors)
+    if isinstance(vectors, SharedVectors):
+        return SharedScan(vectors)
     return DecodedScan(vectors)
 
 

@@ -145,25 +145,26 @@ def encode_rows_reference(
 
 
 @jit
-def _four(codes_W: Any, bits: Any, nth: Any) -> Any:
+def _four(codes_NW: Any, row: Any, bits: Any, nth: Any) -> Any:
     """Four codes of 5 or 6 bits, which lie within three bytes, as one number."""
     at, bit = bits * nth // 2, np.uint32(4 * bits * nth % 8)
-    low = np.uint32(codes_W[at]) | (np.uint32(codes_W[at + 1]) << np.uint32(8))
-    return (low | (np.uint32(codes_W[at + 2]) << np.uint32(16))) >> bit
+    low = np.uint32(codes_NW[row, at]) | (np.uint32(codes_NW[row, at + 1]) << np.uint32(8))
+    return (low | (np.uint32(codes_NW[row, at + 2]) << np.uint32(16))) >> bit
 
 
 @jit
-def _decode_fours(codes_W: Any, bits: Any, scale: Any, offset: Any, out_D: Any) -> None:
+def _decode_fours(codes_NW: Any, row: Any, bits: Any, scale: Any, offset: Any, out_UD: Any, u: Any) -> None:
     mask = np.uint32((1 << bits) - 1)
-    whole = len(out_D) // 4
+    dim = out_UD.shape[1]
+    whole = dim // 4
     for nth in range(whole):
-        word = _four(codes_W, bits, nth)
+        word = _four(codes_NW, row, bits, nth)
         for place in range(4):
-            out_D[4 * nth + place] = offset + scale * np.float32((word >> np.uint32(bits * place)) & mask)
-    if 4 * whole < len(out_D):
-        word = _four(codes_W, bits, whole)
-        for place in range(len(out_D) - 4 * whole):
-            out_D[4 * whole + place] = offset + scale * np.float32((word >> np.uint32(bits * place)) & mask)
+            out_UD[u, 4 * nth + place] = offset + scale * np.float32((word >> np.uint32(bits * place)) & mask)
+    if 4 * whole < dim:
+        word = _four(codes_NW, row, bits, whole)
+        for place in range(dim - 4 * whole):
+            out_UD[u, 4 * whole + place] = offset + scale * np.float32((word >> np.uint32(bits * place)) & mask)
 
 
 @jit
@@ -180,10 +181,10 @@ def decode_rows(
         pair_bits[1] = np.uint32(offsets_N[row]) << _HALF
         scale, offset = pair[0], pair[1]
         if bits == 6:
-            _decode_fours(codes_NW[row], 6, scale, offset, out_UD[u])
+            _decode_fours(codes_NW, row, 6, scale, offset, out_UD, u)
             continue
         if bits == 5:
-            _decode_fours(codes_NW[row], 5, scale, offset, out_UD[u])
+            _decode_fours(codes_NW, row, 5, scale, offset, out_UD, u)
             continue
         for d in range(out_UD.shape[1]):
             code = (np.uint32(codes_NW[row, bits * d // 8]) >> np.uint32(bits * d % 8)) & mask
@@ -202,41 +203,68 @@ def decode_rows_reference(codes_NW: U8, scales_N: U16, offsets_N: U16, bits: int
 
 
 @jit
-def _score_fours(codes_W: Any, bits: Any, fours: Any, coded_D: Any) -> Any:
-    """As `_score_row`, for 5 and 6 bits; fours: in a group."""
-    total, mask = np.int32(0), np.uint32((1 << bits) - 1)
-    for w in range(coded_D.shape[1]):
-        for nth in range(fours):
-            word = _four(codes_W, bits, w * fours + nth)
-            for place in range(4):
-                total += np.int32((word >> np.uint32(bits * place)) & mask) * np.int32(coded_D[4 * nth + place, w])
-    return total
+def _dots_8(codes_nW: Any, coded_EW: Any, first: Any, last: Any, dots: Any) -> None:
+    """Sums of codes times the query's int16 codes, of rows first .. last; the query's padding is 0."""
+    for i in range(first, last):
+        total = np.int32(0)
+        for w in range(codes_nW.shape[1]):
+            total += np.int32(codes_nW[i, w]) * np.int32(coded_EW[0, w])
+        dots[i - first] = total
 
 
 @jit
-def _score_row(codes_W: Any, bits: Any, coded_D: Any) -> Any:
-    """Sum of codes times int16 query codes; the query's padding is 0."""
-    total = np.int32(0)
+def _dots_4(codes_nW: Any, coded_EW: Any, first: Any, last: Any, dots: Any) -> None:
+    for i in range(first, last):
+        total = np.int32(0)
+        for w in range(codes_nW.shape[1]):
+            total += np.int32(codes_nW[i, w] & np.uint8(15)) * np.int32(coded_EW[0, w])
+            total += np.int32(codes_nW[i, w] >> np.uint8(4)) * np.int32(coded_EW[1, w])
+        dots[i - first] = total
+
+
+@jit
+def _dots_2(codes_nW: Any, coded_EW: Any, first: Any, last: Any, dots: Any) -> None:
+    for i in range(first, last):
+        total = np.int32(0)
+        for w in range(codes_nW.shape[1]):
+            byte = codes_nW[i, w]
+            total += np.int32(byte & np.uint8(3)) * np.int32(coded_EW[0, w])
+            total += np.int32((byte >> np.uint8(2)) & np.uint8(3)) * np.int32(coded_EW[1, w])
+            total += np.int32((byte >> np.uint8(4)) & np.uint8(3)) * np.int32(coded_EW[2, w])
+            total += np.int32(byte >> np.uint8(6)) * np.int32(coded_EW[3, w])
+        dots[i - first] = total
+
+
+@jit
+def _dots_fours(
+    codes_nW: Any, bits: Any, fours: Any, coded_EW: Any, first: Any, last: Any, dots: Any
+) -> None:  # fmt: skip
+    """5 and 6 bits; fours: of codes in a group."""
+    mask = np.uint32((1 << bits) - 1)
+    for i in range(first, last):
+        total = np.int32(0)
+        for nth in range(fours):
+            for w in range(coded_EW.shape[1]):
+                word = _four(codes_nW, i, bits, w * fours + nth)
+                for place in range(4):
+                    code = np.int32((word >> np.uint32(bits * place)) & mask)
+                    total += code * np.int32(coded_EW[4 * nth + place, w])
+        dots[i - first] = total
+
+
+@jit
+def _dots(codes_nW: Any, bits: Any, coded_EW: Any, first: Any, last: Any, dots: Any) -> None:
+    """One loop for each number of bits, so that each runs many values at once."""
     if bits == 8:
-        for d in range(len(codes_W)):
-            total += np.int32(codes_W[d]) * np.int32(coded_D[0, d])
-    elif bits == 4:
-        for w in range(len(codes_W)):
-            byte = np.int32(codes_W[w])
-            total += (byte & np.int32(15)) * np.int32(coded_D[0, w])
-            total += (byte >> np.int32(4)) * np.int32(coded_D[1, w])
+        _dots_8(codes_nW, coded_EW, first, last, dots)
     elif bits == 6:
-        total = _score_fours(codes_W, 6, 1, coded_D)
+        _dots_fours(codes_nW, 6, 1, coded_EW, first, last, dots)
     elif bits == 5:
-        total = _score_fours(codes_W, 5, 2, coded_D)
+        _dots_fours(codes_nW, 5, 2, coded_EW, first, last, dots)
+    elif bits == 4:
+        _dots_4(codes_nW, coded_EW, first, last, dots)
     else:
-        for w in range(len(codes_W)):
-            byte = np.int32(codes_W[w])
-            total += (byte & np.int32(3)) * np.int32(coded_D[0, w])
-            total += ((byte >> np.int32(2)) & np.int32(3)) * np.int32(coded_D[1, w])
-            total += ((byte >> np.int32(4)) & np.int32(3)) * np.int32(coded_D[2, w])
-            total += (byte >> np.int32(6)) * np.int32(coded_D[3, w])
-    return total
+        _dots_2(codes_nW, coded_EW, first, last, dots)
 
 
 def _score_codes(
@@ -245,7 +273,7 @@ def _score_codes(
 ) -> None:  # fmt: skip
     """(B, n) scores without decoding a value: scale * unit * (codes . coded) + offset * (sum of the query).
 
-    coded_BEW: int16 query codes by place in the group, as `_score_row` reads them. facts_B2: unit, and the query's sum.
+    coded_BEW: int16 query codes by place in the group, as `_dots` reads them. facts_B2: unit, and the query's sum.
     """
     size = len(codes_nW)
     chunks = (size + 1023) // 1024
@@ -258,8 +286,7 @@ def _score_codes(
             halves[0, i - first] = np.uint32(scales_n[i]) << _HALF
             halves[1, i - first] = np.uint32(offsets_n[i]) << _HALF
         for b in range(len(out_Bn)):
-            for i in range(first, last):
-                dots[i - first] = _score_row(codes_nW[i], bits, coded_BEW[b])
+            _dots(codes_nW, bits, coded_BEW[b], first, last, dots)
             unit, total = facts_B2[b, 0], facts_B2[b, 1]
             for i in range(last - first):
                 scale, offset = np.float64(ranges[0, i]), np.float64(ranges[1, i])
