@@ -33,7 +33,7 @@ from leanrec.runtime.answering import Answering
 from leanrec.runtime.bundle import resolve_bundle
 from leanrec.runtime.recommender import Recommender
 
-__all__ = ["Measurement", "Times", "measure", "robust_p99", "time_answers"]
+__all__ = ["Measurement", "Times", "busy", "measure", "robust_p99", "time_answers"]
 
 _SINGLES = 4000
 _WINDOWS, _WINDOW = 5, 300
@@ -43,6 +43,7 @@ _LATELY = 1000
 """Of so many different questions, the newest, one comes again."""
 _LIMIT_SECONDS = 600
 _PATIENCE = 0.05
+_BUSY = 1.25
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +71,17 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int = 1
     served_per_second: float = 0.0
     core_seconds: float = 0.0
+
+    @property
+    def busy(self) -> float:
+        """`load` for each core."""
+        return self.load / self.cores
+
+
+def busy(loads: Sequence[float]) -> list[str]:
+    """What to say where other programs wanted so many of each core; nothing where they were few."""
+    worst = max(loads, default=0.0)
+    return [f"other programs were busy ({worst:.1f} for each core): measure again for times to trust"] * (worst > _BUSY)
 
 
 class Times(msgspec.Struct, frozen=True, kw_only=True):
