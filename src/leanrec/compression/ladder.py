@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -83,30 +82,26 @@ def rung(bench: Workbench, plan: Plan, price: Price, before: Figures | None = No
 def single_steps(bench: Workbench, space: PlanSpace, price: Price, deadline: float | None = None) -> list[Rung]:
     """The original, then each step alone: as it is by default, or with the first other setting that pays.
 
-    deadline: `time.time()` after which nothing further is tried. Until then breadth comes before depth: the first step
-    of each stage, then the second ones, and other settings only when every step has been tried. Those that learn come
-    last: each may take as long as all others together.
+    deadline: seconds of the search after which nothing further is tried. Until then breadth comes before depth: the
+    first step of each stage, then the second ones, and other settings only when every step has been tried. Those that
+    learn come last: each may take as long as all others together.
     """
     before = rung(bench, Plan(steps=()), price)
     found: dict[str, Rung] = {}
     with Progress("measuring single steps", len(space.steps)) as progress:
         for name in _by_breadth(space):
-            if _late(deadline):
+            if bench.late(deadline):
                 break
             found[name] = rung(bench, Plan(steps=(name,)), price, before.figures)
             progress.advance(note=name)
     waiting = [name for name, one in found.items() if not one.pays]
     with Progress("measuring other settings", len(waiting)) as progress:
         for name in waiting:
-            if _late(deadline):
+            if bench.late(deadline):
                 break
             found[name] = _other_setting(bench, space, name, price, before.figures) or found[name]
             progress.advance(note=name)
     return [before, *found.values()]
-
-
-def _late(deadline: float | None) -> bool:
-    return deadline is not None and time.time() >= deadline
 
 
 def _by_breadth(space: PlanSpace) -> list[str]:

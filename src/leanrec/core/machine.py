@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["cpu_flags", "environment", "free_memory", "human", "resident_memory", "total_memory"]
+__all__ = ["cpu_flags", "cpu_model", "environment", "free_memory", "human", "resident_memory", "total_memory"]
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -116,8 +116,17 @@ def _number(folder: Path, name: str) -> int | None:
 
 def cpu_flags() -> frozenset[str]:
     """What the processor can do, in the words of the system; empty where it does not say."""
+    return frozenset(_cpuinfo("flags").split())
+
+
+def cpu_model() -> str:
+    """What the processor is called; empty where the system does not say."""
+    return _cpuinfo("model name")
+
+
+def _cpuinfo(key: str) -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return frozenset(next(line for line in file if line.startswith("flags")).split())
+            return next(line for line in file if line.startswith(key)).partition(":")[2].strip()
     except (OSError, StopIteration):
-        return frozenset()
+        return ""
