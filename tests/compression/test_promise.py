@@ -98,3 +98,17 @@ def test_looks_are_limited_but_a_proven_plan_is_still_found() -> None:
     )  # fmt: skip
     assert verdict.chosen == -1.0
     assert len(verdict.looks) == 4
+
+
+def test_looks_of_earlier_runs_count() -> None:
+    rng = np.random.default_rng(0)
+    judged = []
+
+    def judge(loss: float, alpha: float) -> Quality:
+        judged.append((loss, alpha))
+        return quality(*values(rng, loss, 4000), alpha)
+
+    known = {0.2: alpha_of_look(ALPHA, 1)}
+    verdict = keep_promise([0.2, 0.3, 0.0], judge, bound=0.05, alpha=ALPHA, earlier=known.get, spent=2)
+    assert verdict.chosen == 0.0
+    assert judged == [(0.2, known[0.2]), (0.3, alpha_of_look(ALPHA, 2)), (0.0, alpha_of_look(ALPHA, 3))]

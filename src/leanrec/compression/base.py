@@ -7,7 +7,7 @@ A step that cannot be applied, or does not pay on this machine, returns the reco
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args
@@ -40,6 +40,10 @@ threads of scans, cores, answers that are kept.
 
 class StepConfig(Config, frozen=True, kw_only=True):
     """What a step can be told; `space` is what the optimiser may try of it. This one: nothing."""
+
+    def idle(self) -> Collection[str]:
+        """Settings that mean nothing beside the others."""
+        return ()
 
 
 C = TypeVar("C", bound=StepConfig)
@@ -112,8 +116,10 @@ class Step(ABC, Generic[C]):
         return model, StepRecord(step=self.name, applied=False, said=why, facts=dict(facts or {}))
 
     def entry(self) -> str | dict[str, Any]:
-        """What a plan would say of this step."""
-        changed = {key: value for key, value in to_dict(self.config).items() if value != to_dict(self.Config())[key]}
+        """What a plan would say of this step; settings that mean nothing are not said."""
+        default, idle = to_dict(self.Config()), self.config.idle()
+        said = to_dict(self.config).items()
+        changed = {key: value for key, value in said if value != default[key] and key not in idle}
         return {"step": self.name, **changed} if changed else self.name
 
 

@@ -11,14 +11,14 @@ import numpy as np
 
 from leanrec.compression.base import Plan, StepRecord, Work, read_plan
 from leanrec.compression.budget import Budget
-from leanrec.compression.measure import Measurement, measure
+from leanrec.compression.measure import Measurement, busy, measure
 from leanrec.compression.quality import Quality, judge
 from leanrec.core.console import format_table, step
 from leanrec.core.errors import InputError
 from leanrec.core.jagged import Jagged
 from leanrec.data.dataset import Dataset, Users
 from leanrec.evaluation.metrics import parse_metric
-from leanrec.runtime.bundle import history_folder, resolve_bundle
+from leanrec.runtime.bundle import history_folder, refuse_replacing, resolve_bundle
 from leanrec.runtime.recommender import Recommender
 
 __all__ = ["Report", "asked_histories", "compress", "compress_with_report", "opened", "refuse_overwriting"]
@@ -26,7 +26,6 @@ __all__ = ["Report", "asked_histories", "compress", "compress_with_report", "ope
 _ASKED = 2000
 _KNOWN = 0.5
 """Of what users had, the share that the model has to know for a certificate to be about anything."""
-_BUSY = 1.25
 _PROVEN = "every step that was applied gives the same answers by proof; the line above is what these users alone show"
 
 
@@ -51,11 +50,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             *([name, _cell(self.before, field, form), _cell(self.after, field, form)] for name, field, form in _ROWS),
         ]
         steps = [f"{one.step}: {one.said}" for one in self.steps]
-        busy = max(self.before.load / self.before.cores, self.after.load / self.after.cores)
-        doubt = [f"other programs were busy ({busy:.1f} for each core): measure again for times to trust"]
+        doubt = busy([self.before.busy, self.after.busy])
         table = format_table(["", "before", "after"], rows)
         proven = [_PROVEN] if all(one.lossless for one in self.steps if one.applied) else []
-        return "\n".join([table, *(doubt if busy > _BUSY else []), *steps, *self.quality.sentences(), *proven])
+        return "\n".join([table, *doubt, *steps, *self.quality.sentences(), *proven])
 
 
 _ROWS = (
@@ -162,10 +160,12 @@ def opened(model: Recommender | str | Path, scratch: Path) -> tuple[Recommender,
 
 
 def refuse_overwriting(place: Path, out: str | Path | None) -> None:
-    if out is not None and (
-        Path(out).resolve() == place.resolve() or history_folder(out).resolve() == history_folder(place).resolve()
-    ):
+    """InputError where a lean bundle must not or cannot be written; None is nowhere."""
+    if out is None:
+        return
+    if Path(out).resolve() == place.resolve() or history_folder(out).resolve() == history_folder(place).resolve():
         raise InputError(f"{out} is the bundle to compress, or shares its histories: choose another --out")
+    refuse_replacing(Path(out))
 
 
 def asked_histories(model: Recommender, data: Dataset, users: Users = "all") -> Jagged:

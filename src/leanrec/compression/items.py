@@ -7,7 +7,7 @@ evenly over their bytes; rows weigh by how often they are targets; and codes can
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import ClassVar
 
 from leanrec.compression.base import Step, StepConfig, StepRecord, Work
@@ -61,6 +61,11 @@ class ItemsConfig(StepConfig, frozen=True, kw_only=True):
             raise ValueError(f"kind is one of {', '.join(KINDS)}, not {self.kind!r}")
         if not 0 <= self.asked <= 1 or self.targets < 0 or self.epochs < 0 or self.code_bytes < 1:
             raise ValueError("asked lies from 0 to 1; targets and epochs are at least 0, code_bytes at least 1")
+
+    def idle(self) -> Collection[str]:
+        if self.kind == "product":
+            return ()
+        return ("code_bytes", "targets", "epochs", *(["asked"] if self.kind == "bfloat16" else []))
 
 
 class Items(Step[ItemsConfig]):

@@ -2,13 +2,17 @@
 
 A search that was stopped and a search with another budget ask the same questions again and get the same answers, so
 they go on where the first one stood. A line that a killed process was writing is dropped.
+
+Each line says how long its search had been at work. When the journal answers, the clock of the same search shows at
+least that: a search that goes on has what was left of its time, and comes to the same decisions on the way.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,12 +27,20 @@ T = TypeVar("T")
 
 
 class Journal:
-    """question -> answer, kept in one file. circumstances: what all answers depend on; lines of others are not used."""
+    """question -> answer, kept in one file. circumstances: what all answers depend on; lines of others are not used.
 
-    def __init__(self, path: str | Path, circumstances: Mapping[str, Any]) -> None:
+    search: what is looked for. Answers are everybody's, the time that finding them took is that of one search.
+    """
+
+    def __init__(
+        self, path: str | Path, circumstances: Mapping[str, Any], search: Mapping[str, Any] | None = None
+    ) -> None:
         self.path = Path(path)
         self._circumstances = dict(circumstances)
+        self._search = msgspec.json.encode(search or {}, order="deterministic").decode()
         self._answers: dict[str, Any] = {}
+        self._noted: dict[str, float] = {}
+        self._begun = time.monotonic()
         with disk_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self.path, "ab+")  # noqa: SIM115
@@ -42,6 +54,7 @@ class Journal:
         """The answer that was noted, or a new one, which is noted."""
         key = self._key(question)
         if key in self._answers:
+            self._begun = min(self._begun, time.monotonic() - self._noted.get(key, 0.0))
             return msgspec.convert(self._answers[key], kind)
         found = find_out()
         self.note(question, found)
@@ -50,20 +63,35 @@ class Journal:
     def note(self, question: Mapping[str, Any], answer: Any) -> None:
         """From now on this is the answer."""
         key, plain = self._key(question), msgspec.to_builtins(answer)
+        line = {"key": key, "answer": plain, "search": self._search, "spent": self.spent()}
         with disk_errors(self.path):
-            self._file.write(msgspec.json.encode({"key": key, "answer": plain}) + b"\n")
+            self._file.write(msgspec.json.encode(line) + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
-        self._answers[key] = plain
+        self._take(line)
 
     def knows(self, question: Mapping[str, Any]) -> bool:
         return self._key(question) in self._answers
 
-    def values_of(self, name: str) -> list[str]:
-        """What was asked under this name in these circumstances, oldest first."""
+    def spent(self) -> float:
+        """Seconds that this search has been at work, before it was stopped too."""
+        return time.monotonic() - self._begun
+
+    def questions(self, name: str, same: Set[str] | None = None) -> list[dict[str, Any]]:
+        """Those asked under this name, oldest first, where these of the circumstances are the same; all by default."""
+        wanted = {key: value for key, value in self._circumstances.items() if same is None or key in same}
         questions = (msgspec.json.decode(key) for key in self._answers)
-        same = (one for one in questions if self._circumstances.items() <= one.items())
-        return [one[name] for one in same if name in one]
+        return [one for one in questions if name in one and all(one.get(key) == wanted[key] for key in wanted)]
+
+    def differing(self) -> dict[str, tuple[Any, Any]]:
+        """Where no line was written in these circumstances: what differs from the newest line, then and now."""
+        newest: dict[str, Any] = {}
+        for key in self._answers:
+            newest = msgspec.json.decode(key)
+            if all(newest.get(name) == value for name, value in self._circumstances.items()):
+                return {}
+        then = [(name, newest.get(name), value) for name, value in self._circumstances.items()]
+        return {name: (old, new) for name, old, new in then if old != new} if newest else {}
 
     def close(self) -> None:
         self._file.close()
@@ -91,7 +119,10 @@ class Journal:
         content = self._file.read()
         whole = content.rfind(b"\n") + 1
         for line in content[:whole].splitlines():
-            entry = msgspec.json.decode(line)
-            self._answers[entry["key"]] = entry["answer"]
+            self._take(msgspec.json.decode(line))
         if whole < len(content):
             self._file.truncate(whole)
+
+    def _take(self, line: Mapping[str, Any]) -> None:
+        self._answers[line["key"]] = line["answer"]
+        self._noted[line["key"]] = line.get("spent", 0.0) if line.get("search") == self._search else 0.0

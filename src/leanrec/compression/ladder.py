@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -102,30 +101,26 @@ def rung(bench: Workbench, plan: Plan, price: Price, before: Figures | None = No
 def single_steps(bench: Workbench, space: PlanSpace, price: Price, deadline: float | None = None) -> list[Rung]:
     """The original, then each step alone: as it is by default, or with the first other setting that pays.
 
-    deadline: `time.time()` after which nothing further is tried. Until then breadth comes before depth: the first step
-    of each stage, then the second ones, and other settings only when every step has been tried. Those that learn come
-    last: each may take as long as all others together.
+    deadline: seconds of the search after which nothing further is tried. Until then breadth comes before depth: the
+    first step of each stage, then the second ones, and other settings only when every step has been tried. Those that
+    learn come last: each may take as long as all others together.
     """
     before = rung(bench, Plan(steps=()), price)
     found: dict[str, Rung] = {}
     with Progress("measuring single steps", len(space.steps)) as progress:
         for name in _by_breadth(space):
-            if _late(deadline):
+            if bench.late(deadline):
                 break
             found[name] = rung(bench, Plan(steps=(name,)), price, before.figures)
             progress.advance(note=name)
     waiting = [name for name, one in found.items() if not one.pays]
     with Progress("measuring other settings", len(waiting)) as progress:
         for name in waiting:
-            if _late(deadline):
+            if bench.late(deadline):
                 break
             found[name] = _other_setting(bench, space, name, price, before.figures) or found[name]
             progress.advance(note=name)
     return [before, *found.values()]
-
-
-def _late(deadline: float | None) -> bool:
-    return deadline is not None and time.time() >= deadline
 
 
 def _by_breadth(space: PlanSpace) -> list[str]:
@@ -160,7 +155,8 @@ def climb(bench: Workbench, plan: Plan, price: Price) -> list[Rung]:
 def build_up(bench: Workbench, space: PlanSpace, singles: Sequence[Rung], price: Price, *, bound: float) -> list[Rung]:
     """Stage by stage the step that makes answers cheapest, on top of those before it; the original first.
 
-    Only steps that pay alone are tried, and only those kept with which no more than `bound` is lost on tuning users.
+    Only steps that pay alone are tried, and only those kept that make answers cheaper than they were before and with
+    which no more than `bound` is lost on tuning users: the cost of the rows never rises.
     """
     paying = {step_names(Plan(steps=one.plan))[0]: one.plan[0] for one in singles[1:] if one.pays}
     rungs = [singles[0]]
@@ -169,7 +165,8 @@ def build_up(bench: Workbench, space: PlanSpace, singles: Sequence[Rung], price:
         tried = [rung(bench, Plan(steps=(*before.plan, paying[name])), price, before.figures)
                  for name in names if name in paying]  # fmt: skip
         good = [(one.figures.cost, one.name, one) for one in tried
-                if one.figures is not None and one.pays and one.figures.loss <= bound]  # fmt: skip
+                if one.figures is not None and before.figures is not None and one.figures.loss <= bound
+                and one.figures.cost < _PAYS * before.figures.cost]  # fmt: skip
         if good:
             rungs.append(min(good, key=lambda one: one[:2])[2])
     return rungs

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import queue
-import re
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from leanrec.compression.footprint import footprint
 from leanrec.core.errors import MachineError
 from leanrec.core.jagged import Jagged
 from leanrec.core.tensors import map_tensors, serialize
@@ -33,7 +33,7 @@ from leanrec.runtime.answering import Answering
 from leanrec.runtime.bundle import resolve_bundle
 from leanrec.runtime.recommender import Recommender
 
-__all__ = ["Measurement", "Times", "measure", "robust_p99", "time_answers"]
+__all__ = ["Measurement", "Times", "busy", "measure", "robust_p99", "time_answers"]
 
 _SINGLES = 4000
 _WINDOWS, _WINDOW = 5, 300
@@ -43,6 +43,7 @@ _LATELY = 1000
 """Of so many different questions, the newest, one comes again."""
 _LIMIT_SECONDS = 600
 _PATIENCE = 0.05
+_BUSY = 1.25
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +51,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
 
     latency_*: at `concurrency`, waiting included; p99 as `robust_p99` says. served_per_second, core_seconds: answers in
     a second at that concurrency, and the processor's time that one takes. answers_per_second: in batches of 64.
-    rss, pss, private: bytes of the process, with shared pages in full, by share, or not at all. Mapped files count.
+    rss, pss, private: bytes of the process, with shared pages in full, by share, or not at all. Mapped files count,
+    those of the bundle as if no other process had it open (`footprint`).
     """
 
     latency_p50_ms: float
@@ -69,6 +71,17 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int = 1
     served_per_second: float = 0.0
     core_seconds: float = 0.0
+
+    @property
+    def busy(self) -> float:
+        """`load` for each core."""
+        return self.load / self.cores
+
+
+def busy(loads: Sequence[float]) -> list[str]:
+    """What to say where other programs wanted so many of each core; nothing where they were few."""
+    worst = max(loads, default=0.0)
+    return [f"other programs were busy ({worst:.1f} for each core): measure again for times to trust"] * (worst > _BUSY)
 
 
 class Times(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,7 +138,7 @@ def _measure_here(
     times = time_answers(model, histories, k, seconds, concurrency, again)
     kept, model.kept = model.kept, None
     rate = _time_batches(model, histories, k, seconds)
-    memory = _memory()
+    memory = footprint(bundle)
     del kept  # part of that memory
     return Measurement(
         latency_p50_ms=1e3 * float(np.quantile(times.latencies, 0.5)),
@@ -134,9 +147,9 @@ def _measure_here(
         first_answer_seconds=first,
         bytes_scanned=_bytes_scanned(model),
         bundle_bytes=sum(entry.stat().st_size for entry in os.scandir(resolve_bundle(bundle))),
-        rss=memory["Rss"],
-        pss=memory["Pss"],
-        private=memory["Private_Clean"] + memory["Private_Dirty"],
+        rss=memory.rss,
+        pss=memory.pss,
+        private=memory.private,
         torch_imported="torch" in sys.modules,
         cores=len(os.sched_getaffinity(0)),
         load=load,
@@ -271,12 +284,6 @@ def _time_batches(model: Recommender, histories: Jagged, k: int, limit: float) -
 def _bytes_scanned(model: Recommender) -> int | None:
     index: Any = getattr(model.source, "index", None)
     return None if index is None else int(index.bytes_scanned)
-
-
-def _memory() -> dict[str, int]:
-    """Bytes by kind, from the kernel's own account."""
-    text = Path("/proc/self/smaps_rollup").read_text()
-    return {name: int(kib) << 10 for name, kib in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}
 
 
 if __name__ == "__main__":

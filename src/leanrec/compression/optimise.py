@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -24,16 +22,14 @@ from leanrec.compression.compress import asked_histories, opened, refuse_overwri
 from leanrec.compression.figures import Figures, front
 from leanrec.compression.journal import Journal
 from leanrec.compression.ladder import Rung, climb, rung, single_steps
-from leanrec.compression.outcome import Optimised, impossible, undecided, write_outcome
+from leanrec.compression.options import SearchOptions, circumstances
+from leanrec.compression.outcome import Optimised, impossible, kept, undecided, write_outcome
 from leanrec.compression.promise import Verdict, keep_promise
-from leanrec.compression.samplers import SAMPLERS
 from leanrec.compression.search import Seeker
-from leanrec.compression.space import PlanSpace, plan_key, step_names
+from leanrec.compression.space import PlanSpace, step_names
 from leanrec.compression.workbench import ALL_USERS, Workbench
-from leanrec.core.config import Config
 from leanrec.core.console import say, step
-from leanrec.core.errors import ConfigError, InputError, PromiseError
-from leanrec.core.machine import cpu_flags
+from leanrec.core.errors import InputError, PromiseError
 from leanrec.data.dataset import Dataset
 from leanrec.runtime.recommender import Recommender
 
@@ -41,35 +37,6 @@ __all__ = ["SearchOptions", "optimise"]
 
 _ROOM = {"p99_ms": 1.05, "memory": 1.03}
 """What a later process may have more than the measured one: a plan has to keep the budget with this to spare."""
-
-
-_LEARN = 30.0
-
-
-class SearchOptions(Config, frozen=True, kw_only=True):
-    """How a search goes about. steps: which may be tried, all by default. survivors: how many are measured in full."""
-
-    trials: int = 40
-    seconds: float | None = None
-    concurrency: int = 1
-    again: float = 0.0
-    """Share of the questions that were asked shortly before, word for word: what answers that are kept can buy."""
-    sampler: str = "tpe"
-    seed: int = 0
-    survivors: int = 6
-    steps: tuple[str, ...] | None = None
-    alpha: float = 0.05
-    measure_seconds: float = 2.0
-    learn_seconds: float | None = None
-    """How long one step may learn; a twentieth of `seconds` when nothing is said, half a minute without either."""
-
-    def __post_init__(self) -> None:
-        for name in ("trials", "concurrency", "survivors"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not 0 <= self.again < 1:
-            raise ConfigError(f"again is a share of the questions, from 0 to less than 1, not {self.again:g}")
-        assert SAMPLERS[self.sampler], "known"
 
 
 def optimise(
@@ -86,25 +53,30 @@ def optimise(
     """Search, and write the bundle to `out`; PromiseError where no plan keeps the budget.
 
     side: the folder of the search, by default `out`.search, or a temporary one. With `resume`, what the journal in it
-    already knows is not found out again, so that a stopped search goes on where it stood; a search with another budget
-    may use the same folder.
+    already knows is not found out again, so that a stopped search goes on where it stood, with what was left of its
+    time; a search with another budget may use the same folder.
     """
     options, price = options or SearchOptions(), price or Price()
+    space = options.plan_space()
     with tempfile.TemporaryDirectory(prefix="leanrec-") as scratch:
         before, place = opened(model, Path(scratch))
         refuse_overwriting(place, out)
         folder = Path(side) if side is not None else Path(f"{out}.search") if out is not None else Path(scratch) / "s"
-        _open_folder(folder, resume)
         histories = asked_histories(before, data, users="tune")
-        journal = Journal(folder / "journal.jsonl", _circumstances(before, data, options))
+        if not len(data.cases("test", "certify")):
+            raise InputError(f"{data.name} has no test users that certify: prepare it with another split")
+        _open_folder(folder, resume)
+        search = {"budget": msgspec.to_builtins(budget), "price": msgspec.to_builtins(price)}
+        journal = Journal(folder / "journal.jsonl", circumstances(before, data, options), search)
+        _say_what_differs(journal)
         try:
             bench = Workbench(
                 model=before, place=place, data=data, metric=budget.metric, journal=journal,
-                work=Work(histories=histories, data=data, seed=options.seed, seconds=_learning(options)),
+                work=Work(histories=histories, data=data, seed=options.seed, seconds=options.learning),
                 folder=folder / "bundles", concurrency=options.concurrency, again=options.again,
                 seconds=options.measure_seconds, alpha=options.alpha,
             )  # fmt: skip
-            found = _Search(bench, budget, price, options).run()
+            found = _Search(bench, budget, price, options, space).run()
             if found.chosen is not None:
                 found.lean = _finished(bench, found, options, out)
             write_outcome(folder, found)
@@ -113,27 +85,15 @@ def optimise(
         if side is None:
             bench.forget()
     if found.chosen is None:
-        raise PromiseError(found.sentence + f"; see {folder / 'report.html'}" * folder.exists())
+        said = "; ".join([found.sentence, *found.doubts])
+        raise PromiseError(said + f"; see {folder / 'report.html'}" * folder.exists())
     return found
-
-
-def _learning(options: SearchOptions) -> float:
-    if options.learn_seconds is not None:
-        return options.learn_seconds
-    return _LEARN if options.seconds is None else options.seconds / 20
-
-
-def _circumstances(model: Recommender, data: Dataset, options: SearchOptions) -> dict[str, Any]:
-    """What every answer in the journal depends on."""
-    processor = sorted(cpu_flags() & {"avx2", "avx512f", "avx512_vnni", "amx_int8"})
-    return {
-        "bundle": model.id, "data": data.fingerprint, "seed": options.seed, "processor": processor,
-        "concurrency": options.concurrency, "again": options.again,
-    }  # fmt: skip
 
 
 def _open_folder(folder: Path, resume: bool) -> None:
     journal = folder / "journal.jsonl"
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} exists and is not a folder: choose another --out, or remove it")
     if resume:
         if not journal.exists():
             raise InputError(f"{folder} holds no search to resume: leave --resume out")
@@ -146,30 +106,42 @@ def _open_folder(folder: Path, resume: bool) -> None:
         shutil.rmtree(folder)
 
 
+def _say_what_differs(journal: Journal) -> None:
+    differing = [f"{name} was {then} and is {now}" for name, (then, now) in journal.differing().items()]
+    if differing:
+        say(f"what {journal.path} knows is found out again, but for looks at users: {'; '.join(differing)}")
+
+
 class _Search:
     """One run of the four parts above."""
 
-    def __init__(self, bench: Workbench, budget: Budget, price: Price, options: SearchOptions) -> None:
-        self.bench, self.budget, self.price, self.options = bench, budget, price, options
-        self.started = time.time()
+    def __init__(
+        self, bench: Workbench, budget: Budget, price: Price, options: SearchOptions, space: PlanSpace
+    ) -> None:
+        self.bench, self.budget, self.price, self.options, self.space = bench, budget, price, options, space
+        self.cut: list[str] = []
 
     def run(self) -> Optimised:
-        space = PlanSpace.of(self.options.steps)
         with step("measuring the original and each step alone"):
-            singles = single_steps(self.bench, space, self.price, self._deadline(0.4))
+            singles = single_steps(self.bench, self.space, self.price, self._deadline(0.4))
         base = singles[0]
         assert base.measured is not None
         space = PlanSpace.of([name for one in singles[1:] if one.pays for name in step_names(Plan(steps=one.plan))])
         seeker = Seeker(
             bench=self.bench, budget=self.budget, price=self.price, base=base.measured, deadline=self._deadline(0.6)
         )
-        known = self.bench.known()
+        tried, known = len(singles) - 1, self.bench.known()
+        if tried < len(self.space.steps):
+            self.cut.append(f"when {tried} of {len(self.space.steps)} steps had been tried alone")
         with step(f"searching plans of {', '.join(space.steps) or 'nothing'} for {self.budget}"):
             plans = seeker.search(
                 space, trials=self.options.trials, sampler=self.options.sampler, seed=self.options.seed, known=known
             )
+        if seeker.cut and (space.steps or self.cut):
+            looked = f"after {seeker.looked} plans of the search" if seeker.looked else "before any plan was searched"
+            self.cut.append(looked)
         rows = [one for one in singles if one.figures is not None]
-        rows += self._measured(seeker, plans, known={plan_key(Plan(steps=one.plan)) for one in rows})
+        rows += self._measured(seeker, plans, rows)
         verdict, candidates = self._judged(rows)
         chosen = verdict.chosen
         ladder = climb(self.bench, Plan(steps=chosen.plan), self.price) if chosen is not None else []
@@ -185,6 +157,7 @@ class _Search:
             looks=verdict.looks,
             chosen=chosen,
             sentence=self._sentence(rows, candidates, verdict),
+            cut=self.cut,
             metric_users=self.bench.loss(Plan(steps=()), ALL_USERS).users,
             data=self.bench.data.name,
             alpha=self.options.alpha,
@@ -192,17 +165,20 @@ class _Search:
         )
 
     def _deadline(self, share: float) -> float | None:
-        return None if self.options.seconds is None else self.started + share * self.options.seconds
+        return None if self.options.seconds is None else share * self.options.seconds
 
-    def _measured(self, seeker: Seeker, plans: Sequence[Plan], known: set[str]) -> list[Rung]:
-        """The survivors in full, and where none of them keeps the budget, as many again."""
+    def _measured(self, seeker: Seeker, plans: Sequence[Plan], known: Sequence[Rung]) -> list[Rung]:
+        """The survivors in full, and where none of them keeps the budget, as many again; each bundle once."""
         rows: list[Rung] = []
-        late = self._deadline(0.95)
-        waiting = [plan for plan in seeker.halve(plans, 2 * self.options.survivors) if plan_key(plan) not in known]
+        plans = seeker.distinct(plans, [Plan(steps=one.plan) for one in known])
+        waiting = seeker.halve(plans, 2 * self.options.survivors)
         with step(f"measuring up to {len(waiting)} plans in fresh processes"):
             for number, plan in enumerate(waiting):
                 enough = number >= self.options.survivors and any(map(self._keeps, rows))
-                if enough or (late is not None and time.time() >= late):
+                if enough:
+                    break
+                if self.bench.late(self._deadline(0.95)):
+                    self.cut.append(f"when {number} of {len(waiting)} promising plans had been measured")
                     break
                 rows.append(rung(self.bench, plan, self.price))
                 say(f"{rows[-1].name}: {rows[-1].figures.said(self.budget) if rows[-1].figures else rows[-1].said}")
@@ -240,6 +216,8 @@ class _Search:
                 bound=bound,
                 alpha=self.options.alpha,
                 proven=lambda one: one.lossless,
+                earlier=lambda one: self.bench.look_at(Plan(steps=one.plan)),
+                spent=len(self.bench.looks()),
             )
         return verdict, candidates
 
@@ -248,10 +226,12 @@ class _Search:
 
     def _sentence(self, rows: Sequence[Rung], candidates: Sequence[Rung], verdict: Verdict[Rung]) -> str:
         if verdict.chosen is not None:
-            return f"{verdict.chosen.name} is the cheapest of {len(rows)} measured plans that keeps: {self.budget}"
-        if verdict.undecided:
-            return undecided(self.budget, candidates, verdict)
-        return impossible(self.budget, rows)
+            said = kept(self.budget, rows, verdict.chosen)
+        elif verdict.undecided:
+            said = undecided(self.budget, candidates, verdict)
+        else:
+            said = impossible(self.budget, rows)
+        return said + "".join(f"; the time ran out {when}" for when in self.cut)
 
 
 def _with_room(figures: Figures) -> Figures:

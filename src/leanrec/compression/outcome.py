@@ -12,12 +12,13 @@ import msgspec
 
 from leanrec.compression.budget import Budget, Price
 from leanrec.compression.ladder import Rung, ladder_table
+from leanrec.compression.measure import busy
 from leanrec.compression.promise import Look, Verdict
 from leanrec.compression.quality import Quality
 from leanrec.core.files import atomic_write
 from leanrec.runtime.recommender import Recommender
 
-__all__ = ["Optimised", "impossible", "undecided", "write_outcome"]
+__all__ = ["Optimised", "impossible", "kept", "undecided", "write_outcome"]
 
 _NEAREST = 3
 
@@ -27,6 +28,7 @@ class Optimised(msgspec.Struct, kw_only=True):
 
     data: the name of the data set. alpha: the probability that the promise is wrong. again: share of the questions that
     were asked shortly before.
+    cut: where the time ran out, as `sentence` says too.
     """
 
     before_id: str
@@ -44,6 +46,7 @@ class Optimised(msgspec.Struct, kw_only=True):
     data: str = ""
     alpha: float | None = None
     again: float = 0.0
+    cut: list[str] = []
     quality: Quality | None = None
     lean: Any = None
 
@@ -52,6 +55,13 @@ class Optimised(msgspec.Struct, kw_only=True):
         """The lean one; there is none where no plan keeps the budget."""
         assert isinstance(self.lean, Recommender)
         return self.lean
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why figures may be those of other programs, where they may."""
+        return busy(
+            [one.measured.busy for one in [*self.singles, *self.rows, *self.ladder] if one.measured is not None]
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, the recommender apart."""
@@ -66,7 +76,18 @@ class Optimised(msgspec.Struct, kw_only=True):
         proven = ["every step gives the same answers by proof: nothing is lost on any user"] * (
             bool(self.looks) and self.looks[-1].kept == "proof"
         )
-        return "\n".join([table, *dropped, self.sentence, *quality, *proven])
+        return "\n".join([table, *dropped, self.sentence, *self.doubts, *quality, *proven])
+
+
+def kept(budget: Budget, rows: Sequence[Rung], chosen: Rung) -> str:
+    """One sentence: what was found, or that nothing was won."""
+    if chosen.plan:
+        return f"{chosen.name} is the cheapest of {len(rows)} measured plans that keeps: {budget}"
+    rest = len(rows) - 1
+    others = (
+        f"none of {rest} other plans measured is cheaper and surely keeps it" if rest else "no plan could be measured"
+    )
+    return f"nothing was won: the bundle as it was keeps {budget}, and {others}"
 
 
 def impossible(budget: Budget, rows: Sequence[Rung]) -> str:

@@ -40,7 +40,7 @@ def _head(found: Optimised) -> str:
     price = found.price
     about = [
         ["asked", str(found.budget)],
-        ["answer", found.sentence],
+        ["answer", "; ".join([found.sentence, *found.doubts])],
         ["from bundle", found.before_id],
         ["price", f"{price.core_hour:g} {price.currency} a core-hour, {price.gib_hour:g} a GiB-hour"],
         ["users the search looked at", f"{found.metric_users:,}"],

@@ -7,6 +7,8 @@ quarter of what the one before it had: the candidate that the search believes in
 were alone.
 
 A candidate whose every step gives the same answers by proof needs no users, and no alpha.
+
+Looks of earlier runs count: a new look has the share after theirs, and a candidate that was looked at keeps its own.
 """
 
 from __future__ import annotations
@@ -65,21 +67,24 @@ def keep_promise(
     alpha: float,
     proven: Callable[[T], bool] = lambda _: False,
     looks: int = LOOKS,
+    earlier: Callable[[T], float | None] = lambda _: None,
+    spent: int = 0,
 ) -> Verdict[T]:
     """Judge candidates in order until one keeps a loss of at most `bound`, or the looks are used up.
 
-    judge: a candidate and its alpha to its quality on users that nothing was tuned on.
+    judge: a candidate and its alpha to its quality on users that nothing was tuned on. looks: of this run. earlier: the
+    share of a look that was already taken at a candidate, which is no new one. spent: how many of these there are.
     """
     found: list[Look] = []
-    spent = 0
     for place, candidate in enumerate(candidates):
+        known = earlier(candidate)
+        share = alpha_of_look(alpha, spent) if known is None else known
         if proven(candidate):
-            found.append(Look(candidate=place, kept="proof", alpha=alpha_of_look(alpha, spent)))
+            found.append(Look(candidate=place, kept="proof", alpha=share))
             return Verdict(chosen=candidate, looks=found)
-        if spent == looks:
+        if len(found) == looks:
             continue  # a later one may still be proven
-        share = alpha_of_look(alpha, spent)
-        spent += 1
+        spent += known is None
         quality = judge(candidate, share)
         certificate = quality.certificate
         kept = "certificate" if certificate.holds(bound) else "broken" if certificate.broken(bound) else "undecided"

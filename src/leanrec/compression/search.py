@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,13 +32,18 @@ def penalised(figures: Figures, budget: Budget) -> float:
 
 @dataclass(kw_only=True)
 class Seeker:
-    """One search on a workbench. deadline: `time.time()` after which nothing more is begun, None for no limit."""
+    """One search on a workbench. deadline: seconds of it after which nothing more is begun, None for no limit.
+
+    looked: plans that were tried. cut: whether the time ended it.
+    """
 
     bench: Workbench
     budget: Budget
     price: Price
     base: Measurement
     deadline: float | None = None
+    looked: int = 0
+    cut: bool = False
 
     def foresee(self, plan: Plan, users: int = FIRST_USERS) -> Figures | None:
         """From what is cheap to know; None for a plan that cannot be applied."""
@@ -83,6 +87,17 @@ class Seeker:
                 self._note(found, plan)
         return [plan for _, plan in sorted(found.values(), key=lambda one: (one[0], plan_key(one[1])))]
 
+    def distinct(self, plans: Sequence[Plan], measured: Sequence[Plan] = ()) -> list[Plan]:
+        """One plan for each bundle, one that is proven where there is; none whose bundle is in `measured`."""
+        known = {self.bench.probe(plan).id for plan in measured}
+        found: dict[str, Plan] = {}
+        for plan in plans:
+            probe = self.bench.probe(plan)
+            other = found.get(probe.id)
+            if probe.id not in known and (other is None or probe.lossless > self.bench.probe(other).lossless):
+                found[probe.id] = plan
+        return list(found.values())
+
     def halve(self, plans: Sequence[Plan], survivors: int) -> list[Plan]:
         """The most promising, with more and more users asked about fewer and fewer plans."""
         users, kept = FIRST_USERS, list(plans[: _MORE * survivors])
@@ -121,11 +136,11 @@ class Seeker:
         return measured_figures(self.base, 0.0, self.price).cost
 
     def _note(self, found: dict[str, tuple[float, Plan]], plan: Plan) -> Figures | None:
-        """Plans that end in the same steps are one plan."""
+        """Plans that end in the same steps are one plan: the one of these steps alone."""
         figures = self.foresee(plan)
         if figures is not None:
             kept = Plan(steps=self.bench.probe(plan).kept)
-            found.setdefault(plan_key(kept), (penalised(figures, self.budget), plan))
+            found.setdefault(plan_key(kept), (penalised(figures, self.budget), kept))
         return figures
 
     def _score(self, plan: Plan, users: int) -> float:
@@ -134,4 +149,6 @@ class Seeker:
         return penalised(figures, self.budget)
 
     def _late(self) -> bool:
-        return self.deadline is not None and time.time() >= self.deadline
+        self.cut = self.bench.late(self.deadline)
+        self.looked += not self.cut
+        return self.cut

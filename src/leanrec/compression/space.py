@@ -70,7 +70,8 @@ class PlanSpace:
 
     @staticmethod
     def variants(name: str) -> list[Plan]:
-        """A step alone with one setting changed at a time, where the setting is one of a few values."""
+        """A step alone with one setting changed at a time, where the setting is one of a few values and means
+        something."""
         default = to_dict(STEPS[name].Config())
         changed = [
             {"step": name, key: value}
@@ -79,7 +80,9 @@ class PlanSpace:
             for value in dimension.values
             if value != default[key]
         ]
-        return [canonical([one]) for one in changed]
+        plans = {plan_key(plan): plan for plan in (canonical([one]) for one in changed)}
+        plans.pop(plan_key(Plan(steps=(name,))), None)
+        return list(plans.values())
 
     def size(self) -> float:
         """How many plans there are, the empty one too; infinite where a setting is a float."""
@@ -106,8 +109,10 @@ class PlanSpace:
             chosen = choose(stage, Choice((NONE, *names)))
             for name in names:
                 if everything or name == chosen:
-                    space = STEPS[name].Config.space
-                    settings = {key: choose(f"{name}.{key}", dimension) for key, dimension in space.items()}
+                    settings: dict[str, Any] = {}
+                    for key, dimension in STEPS[name].Config.space.items():
+                        if everything or key not in STEPS[name].Config(**settings).idle():
+                            settings[key] = choose(f"{name}.{key}", dimension)
                     if name == chosen:
                         steps.append({"step": name, **settings})
         return canonical(steps)

@@ -104,12 +104,19 @@ class Workbench:
 
     def probe(self, plan: Plan) -> Probe:
         """A plan that cannot be applied has an `error`; only an interruption ends the search."""
-        return self.journal.ask({"probe": plan_key(plan)}, Probe, lambda: self._probe(plan))
+        found = self.journal.ask({"probe": plan_key(plan)}, Probe, lambda: self._probe(plan))
+        same = {"probe": plan_key(Plan(steps=found.kept))}
+        if not found.error and len(found.kept) < len(plan.steps) and not self.journal.knows(same):
+            applied = [record for record in found.records if record.applied]
+            self.journal.note(same, msgspec.structs.replace(found, records=applied))
+        return found
 
     def loss(self, plan: Plan, users: int) -> Loss:
         """On so many users that tune, or on all where there are fewer."""
         return self.journal.ask(
-            {"loss": plan_key(plan), "users": users, "metric": self.metric}, Loss, lambda: self._loss(plan, users)
+            {"loss": plan_key(plan), "users": users, "metric": self.metric, "alpha": self.alpha},
+            Loss,
+            lambda: self._loss(plan, users),
         )
 
     def measured(self, plan: Plan) -> Measurement:
@@ -123,9 +130,26 @@ class Workbench:
         with muted():
             return self.journal.ask(question, Quality, lambda: self._judged(plan, alpha))
 
+    def looks(self) -> list[dict[str, Any]]:
+        """Looks that were taken at the users that certify, on this machine or another: bundle, alpha, metric each."""
+        return self.journal.questions("judged", {"bundle", "data"})
+
+    def look_at(self, plan: Plan) -> float | None:
+        """The alpha of the first look taken at a plan; None without one, or where less than that is to be spent."""
+        for number, look in enumerate(self.looks()):
+            known = look["judged"] == self.probe(plan).id and look["metric"] == self.metric
+            if known and look["alpha"] <= alpha_of_look(self.alpha, number):
+                return float(look["alpha"])
+        return None
+
+    def late(self, deadline: float | None) -> bool:
+        """Whether the search has been at work for so many seconds; never for None."""
+        return deadline is not None and self.journal.spent() >= deadline
+
     def known(self) -> list[Plan]:
         """Plans of which the journal already knows something, in the order in which they came."""
-        return [Plan(steps=tuple(msgspec.json.decode(key))) for key in self.journal.values_of("probe")]
+        found = self.journal.questions("probe")
+        return [Plan(steps=tuple(msgspec.json.decode(one["probe"]))) for one in found]
 
     def apply(self, plan: Plan) -> tuple[Recommender, list[StepRecord]]:
         """The lean recommender and what each step did; the model itself for a plan without steps."""
@@ -136,7 +160,10 @@ class Workbench:
         if key not in self._applied:
             before, records = self.apply(Plan(steps=plan.steps[:-1]))
             after, record = plan.build()[-1].apply(before, self.work)
-            self._applied[key] = after, [*records, record]
+            records = [*records, record]
+            kept = [(entry, one) for entry, one in zip(plan.steps, records, strict=True) if one.applied]
+            self._applied[plan_key(Plan(steps=tuple(entry for entry, _ in kept)))] = after, [one for _, one in kept]
+            self._applied[key] = after, records
             while len(self._applied) > _KEPT:
                 self._applied.popitem(last=False)
         self._applied.move_to_end(key)

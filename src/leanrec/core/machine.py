@@ -126,8 +126,12 @@ def cpu_model() -> str:
 
 def cpu_flags() -> frozenset[str]:
     """What the processor can do, in the words of the system; empty where it does not say."""
+    return frozenset(_cpuinfo("flags").split())
+
+
+def _cpuinfo(key: str) -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return frozenset(next(line for line in file if line.startswith("flags")).split())
+            return next(line for line in file if line.startswith(key)).partition(":")[2].strip()
     except (OSError, StopIteration):
-        return frozenset()
+        return ""

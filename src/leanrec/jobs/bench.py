@@ -15,6 +15,7 @@ from leanrec.compression.capacity.plan import Capacity, Need, measure_capacity
 from leanrec.compression.compress import asked_histories
 from leanrec.compression.journal import Journal
 from leanrec.compression.ladder import Rung, build_up, ladder_table, single_steps
+from leanrec.compression.measure import busy
 from leanrec.compression.space import PlanSpace
 from leanrec.compression.workbench import Workbench
 from leanrec.core.config import Config
@@ -65,7 +66,8 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
         dropped = [f"dropped: {one.name}: {one.said}" for one in self.singles[1:] if not one.pays and one.said]
         blind = ["without --data the loss of a step is not known, and histories are made up"] * (not self.known)
         parts = ["each step alone", self._table(self.singles), "", "step on step", self._table(self.ladder)]
-        return "\n".join([*parts, *dropped, *blind])
+        noise = busy([one.measured.busy for one in [*self.singles, *self.ladder] if one.measured is not None])
+        return "\n".join([*parts, *dropped, *blind, *noise])
 
     def _table(self, rungs: list[Rung]) -> str:
         return ladder_table(rungs, self.metric, self.price.currency)

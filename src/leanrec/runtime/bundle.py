@@ -25,7 +25,10 @@ from leanrec.core.files import atomic_folder, current_folder, disk_errors
 from leanrec.core.tensors import map_file, read_header, serialize, view_tensors
 from leanrec.runtime.manifest import CHUNK, MANIFEST, FileEntry, Manifest, encode_manifest, hash_chunks, parse_manifest
 
-__all__ = ["Bundle", "Content", "bundle_id", "history_folder", "open_bundle", "resolve_bundle", "write_bundle"]
+__all__ = [
+    "Bundle", "Content", "bundle_id", "history_folder", "open_bundle", "refuse_replacing", "resolve_bundle",
+    "write_bundle",
+]  # fmt: skip
 
 Content = bytes | Mapping[str, npt.NDArray[Any]]
 """What goes into a file: its bytes, or named arrays for a safetensors file."""
@@ -65,8 +68,7 @@ def write_bundle(
     InputError when `folder` holds something else than a bundle.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists and is not a bundle: choose another place, or remove it")
+    refuse_replacing(folder)
     with disk_errors(folder), atomic_folder(folder) as fresh:
         entries: dict[str, FileEntry] = {}
         for name, content in files.items():
@@ -79,6 +81,15 @@ def write_bundle(
         _write(fresh / MANIFEST, manifest)
         open_bundle(fresh)
     return identity
+
+
+def refuse_replacing(folder: Path) -> None:
+    """InputError where `write_bundle` would not write: in place of something else than a bundle, or below a file."""
+    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists and is not a bundle: choose another place, or remove it")
+    above = next((one for one in folder.absolute().parents if one.exists()), None)
+    if above is not None and not above.is_dir():
+        raise InputError(f"{folder} cannot be made, for {above} is not a folder: choose another place")
 
 
 def bundle_id(files: Mapping[str, Content], recommender: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from leanrec.compression.capacity.measure import Workers
 from leanrec.compression.capacity.model import Point, ServiceModel, fit, held_out_error, scaling, speedup
 from leanrec.compression.capacity.queueing import Services, fitted, response_percentile, servers_needed
+from leanrec.compression.measure import busy
 from leanrec.core.console import format_table, step
 from leanrec.core.jagged import Jagged
 
@@ -85,6 +86,7 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
             formula, error, "",
             format_table(["cores at once", "answers/s", "times one", "fitted"], rates), "",
             format_table(["load of one core", "p99 ms measured", "foreseen from the others"], queues), dispersion,
+            *busy([self.load / self.cores]),
         ])  # fmt: skip
 
     def table(self, p99_ms: float | None = None) -> list[Need]:
