@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -180,6 +181,27 @@ def test_cores_for_a_rate() -> None:
     with pytest.raises(InputError, match="more cores do not help"):
         found.need(10, 1)
     assert found.need(10, 3).expected_p99_ms == pytest.approx(2, rel=0.1)  # of servers that mostly pause
+
+
+def test_questions_beyond_what_was_measured() -> None:
+    found = capacity()
+    most, longest = max(one.rows for one in found.points), max(one.tokens / one.batch for one in found.points)
+    assert found.beyond(most, longest) == []
+    assert "lies beyond what was measured" in found.beyond(4 * most)[0]
+    with pytest.raises(InputError, match=r"--items .* over 10 times as many; measure a bundle"):
+        found.need(500, 10, rows=11 * most)
+    blind = msgspec.structs.replace(found, model=msgspec.structs.replace(found.model, row=0.0, answer_row=0.0))
+    with pytest.raises(InputError, match=r"--items .* too small to measure"):
+        blind.need(500, 10, rows=2 * most)
+    assert blind.need(500, 10, rows=most).cores == 1
+    flat = msgspec.structs.replace(found, model=msgspec.structs.replace(found.model, token=0.0))
+    with pytest.raises(InputError, match=r"--history .* too small to measure"):
+        flat.need(500, 10, tokens=2 * longest)
+
+
+def test_more_cores_that_answer_less_are_named() -> None:
+    found = msgspec.structs.replace(capacity(), together={1: 1000, 2: 770})
+    assert "2 cores at once answered less than one" in str(found)
 
 
 def test_a_bundle_is_measured(data: Dataset, tmp_path: Path) -> None:  # noqa: F811

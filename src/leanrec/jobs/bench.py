@@ -78,6 +78,8 @@ class CapacityFound(msgspec.Struct, frozen=True, kw_only=True):
 
     capacity: Capacity
     needs: list[Need]
+    beyond: list[str] = []
+    """What of the question lies beyond what was measured."""
 
     def __str__(self) -> str:
         rows = [
@@ -85,7 +87,9 @@ class CapacityFound(msgspec.Struct, frozen=True, kw_only=True):
             for one in self.needs
         ]
         table = format_table(["answers/s", "p99 ms asked", "cores", "p99 ms foreseen"], rows)
-        return f"{self.capacity}\n\n{table}"
+        m = self.capacity.model
+        error = f"the service model is off by {100 * m.error:.0f} % in the middle and {100 * m.worst:.0f} % at most"
+        return "\n".join([f"{self.capacity}\n\n{table}", error, *self.beyond])
 
 
 def bench_ladder(job: BenchJob) -> Ladder:
@@ -117,7 +121,7 @@ def bench_capacity(job: BenchJob) -> CapacityFound:
         return CapacityFound(capacity=capacity, needs=capacity.table(job.p99_ms))
     limit = job.p99_ms or 1e3 * 5 * capacity.served.percentile()
     need = capacity.need(job.rate, limit, rows=job.items, tokens=job.history)
-    return CapacityFound(capacity=capacity, needs=[need])
+    return CapacityFound(capacity=capacity, needs=[need], beyond=capacity.beyond(job.items, job.history))
 
 
 def _opened(job: BenchJob) -> tuple[Recommender, Dataset, bool]:

@@ -13,12 +13,14 @@ from leanrec.compression.capacity.model import Point, ServiceModel, fit, held_ou
 from leanrec.compression.capacity.queueing import Services, fitted, response_percentile, servers_needed
 from leanrec.compression.measure import busy
 from leanrec.core.console import format_table, step
+from leanrec.core.errors import InputError
 from leanrec.core.jagged import Jagged
 
 __all__ = ["Capacity", "Need", "measure_capacity"]
 
 _LOADS = (0.2, 0.4, 0.6, 0.8)
 _RATES = (0.5, 0.8, 0.95)
+_BEYOND = 10
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +58,9 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
         return self.served.scaled(scale * at_once / speedup(at_once, self.model.serial, self.model.crosstalk))
 
     def need(self, rate: float, p99_ms: float, *, rows: int | None = None, tokens: float | None = None) -> Need:
-        """InputError where one answer alone takes longer than that."""
+        """InputError where one answer alone takes longer than that, and where what was measured says nothing about
+        such a catalogue or such histories."""
+        self.beyond(rows, tokens)
         cores, wanted = 1, 0
         while cores != wanted:  # more cores at once make each a little slower
             wanted = cores
@@ -64,6 +68,30 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
             cores = max(cores, servers_needed(rate, services, p99_ms / 1e3))
         expected = response_percentile(rate, services, cores)
         return Need(rate=rate, p99_ms=p99_ms, cores=cores, expected_p99_ms=1e3 * expected)
+
+    def beyond(self, rows: int | None = None, tokens: float | None = None) -> list[str]:
+        """What of a question lies beyond what was measured, for a person; InputError where it lies ten times beyond, or
+        at all when no influence of it could be measured."""
+        m = self.model
+        asked = (
+            ("--items", rows, [one.rows for one in self.points], m.row + m.answer_row),
+            ("--history", tokens, [one.tokens / one.batch for one in self.points], m.token),
+        )
+        said = []
+        for option, value, measured, weight in asked:
+            most = max(measured, default=0.0)
+            if value is None or value <= most:
+                continue
+            if weight == 0 or value > _BEYOND * most:
+                why = f"that is over {_BEYOND} times as many"
+                if weight == 0:
+                    why = "their influence was too small to measure"
+                raise InputError(
+                    f"{option} {value:,.0f}: up to {most:,.0f} were measured, and {why}; "
+                    f"measure a bundle that is nearer to it (leanrec bench OTHER --capacity)"
+                )
+            said.append(f"{option} {value:,.0f} lies beyond what was measured (up to {most:,.0f}): an estimate")
+        return said
 
     def __str__(self) -> str:
         m = self.model
@@ -82,11 +110,13 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
             f"waiting as of services with a dispersion of {self.served.dispersion:.2g} (alone {self.served.cs2:.2g})"
         )
         queues = [[f"{100 * load:.0f} %", f"{one:.3g}", f"{other:.3g}"] for load, (one, other) in self.queues.items()]
+        slower = [f"{count} cores at once answered less than one: the machine is busy, or the answers wait for memory"
+                  for count, rate in self.together.items() if rate < self.together[1]]  # fmt: skip
         return "\n".join([
             formula, error, "",
             format_table(["cores at once", "answers/s", "times one", "fitted"], rates), "",
             format_table(["load of one core", "p99 ms measured", "foreseen from the others"], queues), dispersion,
-            *busy([self.load / self.cores]),
+            *slower, *busy([self.load / self.cores]),
         ])  # fmt: skip
 
     def table(self, p99_ms: float | None = None) -> list[Need]:
