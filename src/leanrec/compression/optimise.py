@@ -57,7 +57,7 @@ def optimise(
     time; a search with another budget may use the same folder.
     """
     options, price = options or SearchOptions(), price or Price()
-    space = options.space()
+    space = options.plans()
     with tempfile.TemporaryDirectory(prefix="leanrec-") as scratch:
         before, place = opened(model, Path(scratch))
         refuse_overwriting(place, out)

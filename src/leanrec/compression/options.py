@@ -60,7 +60,7 @@ class SearchOptions(Config, frozen=True, kw_only=True):
             return self.learn_seconds
         return _LEARN if self.seconds is None else self.seconds / 20
 
-    def space(self) -> PlanSpace:
+    def plans(self) -> PlanSpace:
         """What may be tried; ConfigError for a step that there is not."""
         return PlanSpace.of(self.steps)
 
