@@ -21,6 +21,7 @@ from leanrec.compression.journal import Journal
 from leanrec.compression.ladder import Rung
 from leanrec.compression.outcome import Optimised
 from leanrec.compression.promise import alpha_of_look
+from leanrec.compression.search import Seeker
 from leanrec.compression.space import PlanSpace, canonical, plan_key
 from leanrec.core.errors import ConfigError, InputError, PromiseError
 from leanrec.core.registry import Entry
@@ -112,12 +113,22 @@ def test_a_plan_is_the_steps_that_were_applied(
         return [msgspec.structs.replace(one, pays=True) for one in pays(*arguments)]
 
     monkeypatch.setattr(optimise, "single_steps", all_pay)
-    steps = ("noisy", "useless", "late")
-    found = optimise.optimise(trained, data, Budget(max_quality_loss=0.5), options=changed(steps=steps, trials=40))
-    names = {step if isinstance(step, str) else step["step"] for one in found.rows for step in one.plan}
-    assert names == {"noisy"}
-    assert len(found.rows) == 7  # as it was, and every noise
-    assert len(steady) == len(set(steady)) == 7
+    search = Seeker.search
+    searched: list[tuple[Any, Any]] = []
+
+    def noted(self: Seeker, *arguments: Any, **settings: Any) -> list[Plan]:
+        plans = search(self, *arguments, **settings)
+        searched.extend((plan.steps, self.bench.probe(plan).kept) for plan in plans)
+        return plans
+
+    monkeypatch.setattr(Seeker, "search", noted)
+    steps = ("noisy", "useless", "late")  # 28 plans, of which seven differ
+    found = optimise.optimise(trained, data, Budget(max_quality_loss=0.5), options=changed(steps=steps, trials=27))
+    assert [plan for plan, _ in searched] == [applied for _, applied in searched]
+    assert {plan_key(Plan(steps=one.plan)) for one in found.rows} == {
+        plan_key(Plan(steps=plan)) for plan, _ in searched
+    }
+    assert len(steady) == len(set(steady)) == len(found.rows)
 
 
 def test_a_bundle_is_measured_once_and_shown_once(
