@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from leanrec.cli.main import run
-from leanrec.core.errors import MachineError
+from leanrec.core.errors import BundleError, MachineError
 from leanrec.jobs.footprint import PARTS, footprint
 from leanrec.runtime.recommender import Recommender
 from tests.runtime.toys import item_table, recommender
@@ -70,6 +71,21 @@ def test_a_bundle_that_cannot_be_loaded_is_one_sentence(tmp_path: Path) -> None:
     recommender().save(tmp_path / "b")
     with pytest.raises(MachineError, match=r"in a fresh process failed: .*unknown engine 'toy-mean'"):
         footprint(tmp_path / "b")
+
+
+def test_a_damaged_bundle_is_named_as_everywhere(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(bundle, tmp_path / "b", symlinks=True)
+    wrong = next((tmp_path / "b").rglob("source-items.safetensors"))
+    raw = bytearray(wrong.read_bytes())
+    raw[-1] ^= 1
+    wrong.chmod(0o600)
+    wrong.write_bytes(raw)
+    with pytest.raises(BundleError):
+        footprint(tmp_path / "b")
+    assert run(["doctor", str(tmp_path / "b")]) == 2
+    assert "fresh process" not in capsys.readouterr().err
 
 
 def test_two_processes_hold_one_table(bundle: Path) -> None:

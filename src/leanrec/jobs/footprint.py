@@ -63,7 +63,9 @@ class Footprint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def footprint(bundle: str | Path) -> Footprint:
-    """Account for a bundle on disk; MachineError when the process that looks fails."""
+    """Account for a bundle on disk; BundleError where it is damaged or of another version, MachineError when the
+    process that looks fails."""
+    open_bundle(resolve_bundle(bundle))  # so that what is wrong is said as everywhere else
     command = [sys.executable, "-m", "leanrec.jobs.footprint", str(bundle)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode != 0:
