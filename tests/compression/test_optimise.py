@@ -338,7 +338,7 @@ def test_the_ladder_alone(
     found = msgspec.json.decode(capsys.readouterr().out.splitlines()[-1])
     assert [one["plan"] for one in found["singles"]] == [[], ["useless"], ["noisy"], ["int8-items"]]
     assert [one["pays"] for one in found["singles"]] == [True, False, True, True]
-    assert [one["plan"] for one in found["ladder"]] == [[], ["noisy"], ["noisy", "int8-items"]]
+    assert [one["plan"] for one in found["ladder"]] == [[], ["noisy"]]  # int8-items is smaller there and dearer
     assert found["known"]
     assert run(bench) == 0
     captured = capsys.readouterr()

@@ -119,20 +119,21 @@ class _Interrupted(Exception):
 @pytest.mark.parametrize("name", NAMES)
 def test_an_interrupted_run_ends_the_same(name, tmp_path):
     data = shop()
-    whole = _small(name).fit(data, seed=1, refit=True)
+    long = {"patience": 100}  # whatever the first epochs bring on this processor
+    whole = _small(name, **long).fit(data, seed=1, refit=True)
 
     def stop(epoch, score):
         if epoch == 4:
             raise _Interrupted
 
     with pytest.raises(_Interrupted):
-        _small(name).fit(data, seed=1, refit=True, run=tmp_path, save_every=0.0, on_score=stop, track=())
-    resumed = _small(name).fit(data, seed=1, refit=True, run=tmp_path, resume=True, track=())
+        _small(name, **long).fit(data, seed=1, refit=True, run=tmp_path, save_every=0.0, on_score=stop, track=())
+    resumed = _small(name, **long).fit(data, seed=1, refit=True, run=tmp_path, resume=True, track=())
     histories = data.cases("test").histories
     one, other = whole.rank(histories, 5), resumed.rank(histories, 5)
     assert np.array_equal(one[0].scores_BK, other[0].scores_BK)
     with pytest.raises(InputError, match="another configuration"):
-        _small(name, dim=4).fit(data, seed=1, refit=True, run=tmp_path, resume=True, track=())
+        _small(name, dim=4, **long).fit(data, seed=1, refit=True, run=tmp_path, resume=True, track=())
 
 
 def test_validation_drawn_from_train_is_given_back_for_the_result():
