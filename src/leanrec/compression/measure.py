@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.compression.footprint import footprint
+from leanrec.compression.resident import resident
 from leanrec.core.errors import MachineError
 from leanrec.core.jagged import Jagged
 from leanrec.core.tensors import map_tensors, serialize
@@ -52,7 +52,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     latency_*: at `concurrency`, waiting included; p99 as `robust_p99` says. served_per_second, core_seconds: answers in
     a second at that concurrency, and the processor's time that one takes. answers_per_second: in batches of 64.
     rss, pss, private: bytes of the process, with shared pages in full, by share, or not at all. Mapped files count,
-    those of the bundle as if no other process had it open (`footprint`).
+    those of the bundle as if no other process had it open (`resident`).
     """
 
     latency_p50_ms: float
@@ -138,7 +138,7 @@ def _measure_here(
     times = time_answers(model, histories, k, seconds, concurrency, again)
     kept, model.kept = model.kept, None
     rate = _time_batches(model, histories, k, seconds)
-    memory = footprint(bundle)
+    memory = resident(bundle)
     del kept  # part of that memory
     return Measurement(
         latency_p50_ms=1e3 * float(np.quantile(times.latencies, 0.5)),

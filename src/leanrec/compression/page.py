@@ -62,13 +62,12 @@ def _circumstances(found: Optimised) -> str:
     measured = [one.measured for one in [*found.singles, *found.rows, *found.ladder] if one.measured is not None]
     if measured:
         loads, cores = [one.load for one in measured], {one.cores for one in measured}
-        busy = f"; above {min(cores)} the times are other programs' too" if max(loads) > min(cores) else ""
         about += [
             ["measured with", f"a process for each plan, {_numbers(cores)} cores; products on one thread, scans as the "
                               "plan says"],
             ["asked at once", _numbers({one.concurrency for one in measured})],
             ["asked again", f"{100 * found.again:g} % of the questions"],
-            ["processes that wanted a core", f"{min(loads):.2f} to {max(loads):.2f} in the minute before{busy}"],
+            ["processes that wanted a core", f"{min(loads):.2f} to {max(loads):.2f} in the minute before"],
         ]  # fmt: skip
     if found.alpha is not None:
         about.append(["confidence", f"{100 * (1 - found.alpha):g} % for all looks at certifying users together"])

@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from leanrec.core.allocator import give_back
 from leanrec.core.errors import MachineError
 from leanrec.core.files import current_folder
 from leanrec.core.jagged import Jagged
+from leanrec.core.smaps import mappings, own_memory
 from leanrec.kernels.blas import limit_blas
 from leanrec.runtime.bundle import Bundle, open_bundle, resolve_bundle
 from leanrec.runtime.packing import vocabulary
@@ -32,7 +32,6 @@ PARTS = ("weights", "codes", "ids", "attributes", "scratch", "program")
 indexes, lists of items). ids: of items and users, with the tables that find them. attributes: items.parquet. scratch:
 what loading and answering made, beside all of these. program: the interpreter, its libraries, compiled loops."""
 _BATCH, _TIMES, _LONGEST, _K = 64, 3, 50, 10
-_MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \S+\s*(.*)$")
 _IDS = ("ids", "users")
 
 
@@ -112,8 +111,7 @@ def _answer(model: Recommender) -> None:
 
 def _anonymous() -> int:
     """Bytes of this process that no file holds."""
-    text = Path("/proc/self/smaps_rollup").read_text()
-    return sum(int(kib) << 10 for kib in re.findall(r"^Anonymous:\s+(\d+) kB$", text, re.MULTILINE))
+    return own_memory()["Anonymous"]
 
 
 def _kinds(stem: str, tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, int]:
@@ -139,7 +137,10 @@ def _shared(bundle: Bundle, folder: str) -> dict[str, int]:
     A file with arrays of two parts is divided by their bytes on disk.
     """
     total: dict[str, int] = {}
-    for path, size in _file_pages():
+    for path, fields in mappings():
+        if not path.startswith("/"):
+            continue
+        size = fields["Rss"] - fields["Anonymous"]  # pages that are the file's own
         stem = Path(path).name.removesuffix(".safetensors")
         if not path.startswith(f"{folder}/"):
             kinds = {"program": 1}
@@ -150,18 +151,6 @@ def _shared(bundle: Bundle, folder: str) -> dict[str, int]:
         for name, count in kinds.items():
             total[name] = total.get(name, 0) + size * count // max(sum(kinds.values()), 1)
     return total
-
-
-def _file_pages() -> Iterator[tuple[str, int]]:
-    """Path and resident bytes that are the file's own of each mapped file of this process."""
-    path, resident = "", 0
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if mapping := _MAPPING.match(line):
-            path = mapping[1]
-        elif line.startswith("Rss:"):
-            resident = int(line.split()[1]) << 10
-        elif line.startswith("Anonymous:") and path.startswith("/"):
-            yield path, resident - (int(line.split()[1]) << 10)
 
 
 if __name__ == "__main__":

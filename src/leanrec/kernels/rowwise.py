@@ -236,9 +236,7 @@ def _dots_2(codes_nW: Any, coded_EW: Any, first: Any, last: Any, dots: Any) -> N
 
 
 @jit
-def _dots_fours(
-    codes_nW: Any, bits: Any, fours: Any, coded_EW: Any, first: Any, last: Any, dots: Any
-) -> None:  # fmt: skip
+def _dots_fours(codes_nW: Any, bits: Any, fours: Any, coded_EW: Any, first: Any, last: Any, dots: Any) -> None:
     """5 and 6 bits; fours: of codes in a group."""
     mask = np.uint32((1 << bits) - 1)
     for i in range(first, last):

@@ -25,6 +25,7 @@ from leanrec.core.config import build, load_toml
 from leanrec.core.console import say
 from leanrec.core.errors import ConfigError, MachineError
 from leanrec.core.nouns import Request
+from leanrec.core.smaps import own_memory
 from leanrec.events import EventStore, open_store
 from leanrec.runtime.bundle import history_folder, resolve_bundle
 from leanrec.runtime.recommender import Recommender
@@ -227,10 +228,9 @@ def _found(service: Service) -> int:
 def _memory_bytes() -> int:
     """Proportional set size of this process: shared pages count by share. 0 where the system does not say."""
     try:
-        text = Path("/proc/self/smaps_rollup").read_text()
+        return own_memory().get("Pss", 0)
     except OSError:
         return 0
-    return next((int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith("Pss:")), 0)
 
 
 def _process_seconds() -> float:
