@@ -23,7 +23,8 @@ __all__ = ["Rung", "build_up", "climb", "ladder_cells", "ladder_table", "plan_na
 _VARIANTS, _LONG = 4, 5.0
 """Other settings of a step that are tried where it does not pay, unless it takes so many seconds."""
 _PAYS = 0.97
-"""A step pays where it makes p50, memory, bytes or cost at least 3 % smaller than without it."""
+"""A step pays where it makes p50, memory, bytes or cost at least 3 % smaller than without it; where time alone speaks
+for it, it has to be so twice, the second time right after the plan without it was measured again."""
 
 
 class Rung(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,8 +78,8 @@ def _short(value: Any) -> str:
     return str(value)
 
 
-def rung(bench: Workbench, plan: Plan, price: Price, before: Figures | None = None) -> Rung:
-    """Measure one plan; `before` are the figures without its last step."""
+def rung(bench: Workbench, plan: Plan, price: Price, before: Rung | None = None) -> Rung:
+    """Measure one plan; `before` is the plan without its last step."""
     probe = bench.probe(plan)
     record = probe.records[-1] if probe.records else None
     if probe.error or (record is not None and not record.applied):
@@ -89,7 +90,7 @@ def rung(bench: Workbench, plan: Plan, price: Price, before: Figures | None = No
     return Rung(
         plan=plan.steps,
         said=record.said if record else "",
-        pays=before is None or _pays(before, figures),
+        pays=before is None or _pays(bench, before, plan, figures, price),
         figures=figures,
         measured=measured,
         agreement=probe.agreement,
@@ -111,14 +112,14 @@ def single_steps(bench: Workbench, space: PlanSpace, price: Price, deadline: flo
         for name in _by_breadth(space):
             if bench.late(deadline):
                 break
-            found[name] = rung(bench, Plan(steps=(name,)), price, before.figures)
+            found[name] = rung(bench, Plan(steps=(name,)), price, before)
             progress.advance(note=name)
     waiting = [name for name, one in found.items() if not one.pays]
     with Progress("measuring other settings", len(waiting)) as progress:
         for name in waiting:
             if bench.late(deadline):
                 break
-            found[name] = _other_setting(bench, space, name, price, before.figures) or found[name]
+            found[name] = _other_setting(bench, space, name, price, before) or found[name]
             progress.advance(note=name)
     return [before, *found.values()]
 
@@ -129,7 +130,7 @@ def _by_breadth(space: PlanSpace) -> list[str]:
     return sorted(names, key=lambda name: STEPS[name].learns)
 
 
-def _other_setting(bench: Workbench, space: PlanSpace, name: str, price: Price, before: Figures | None) -> Rung | None:
+def _other_setting(bench: Workbench, space: PlanSpace, name: str, price: Price, before: Rung) -> Rung | None:
     """The step with the first other setting that pays, of a few."""
     probe = bench.probe(Plan(steps=(name,)))
     seen = {probe.id}
@@ -147,7 +148,7 @@ def climb(bench: Workbench, plan: Plan, price: Price) -> list[Rung]:
     """The plan step by step: the original, with the first step, with the first two, and so on."""
     rungs: list[Rung] = []
     for count in range(len(plan.steps) + 1):
-        before = next((one.figures for one in reversed(rungs) if one.figures is not None), None)
+        before = next((one for one in reversed(rungs) if one.figures is not None), None)
         rungs.append(rung(bench, Plan(steps=plan.steps[:count]), price, before))
     return rungs
 
@@ -162,7 +163,7 @@ def build_up(bench: Workbench, space: PlanSpace, singles: Sequence[Rung], price:
     rungs = [singles[0]]
     for names in space.stages.values():
         before = rungs[-1]
-        tried = [rung(bench, Plan(steps=(*before.plan, paying[name])), price, before.figures)
+        tried = [rung(bench, Plan(steps=(*before.plan, paying[name])), price, before)
                  for name in names if name in paying]  # fmt: skip
         good = [(one.figures.cost, one.name, one) for one in tried
                 if one.figures is not None and before.figures is not None and one.figures.loss <= bound
@@ -172,8 +173,19 @@ def build_up(bench: Workbench, space: PlanSpace, singles: Sequence[Rung], price:
     return rungs
 
 
-def _pays(before: Figures, after: Figures) -> bool:
-    return any(getattr(after, name) < _PAYS * getattr(before, name) for name in ("p50_ms", "memory", "size", "cost"))
+def _pays(bench: Workbench, before: Rung, plan: Plan, figures: Figures, price: Price) -> bool:
+    assert before.figures is not None
+    better = _smaller(before.figures, figures)
+    if not better or better & {"memory", "size"}:
+        return bool(better)
+    turns = bench.turns(Plan(steps=before.plan), plan)
+    again = [measured_figures(one, figures.loss, price) for one in (turns.before, turns.after)]
+    return bool(better & _smaller(*again))
+
+
+def _smaller(before: Figures, after: Figures) -> set[str]:
+    names = ("p50_ms", "memory", "size", "cost")
+    return {name for name in names if getattr(after, name) < _PAYS * getattr(before, name)}
 
 
 def ladder_table(rungs: Sequence[Rung], metric: str, currency: str) -> str:

@@ -78,6 +78,13 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
+class Turns(msgspec.Struct, frozen=True, kw_only=True):
+    """Two plans measured right after each other."""
+
+    before: Measurement
+    after: Measurement
+
+
 @dataclass(kw_only=True)
 class Workbench:
     """place: the original bundle; folder: where bundles of plans are kept meanwhile. concurrency, again: the
@@ -123,6 +130,13 @@ class Workbench:
         """In a process of its own, at the workbench's concurrency; once for each bundle."""
         question = {"measured": self.probe(plan).id, "k": self.k}
         return self.journal.ask(question, Measurement, lambda: self._measured(plan))
+
+    def turns(self, before: Plan, after: Plan) -> Turns:
+        """Both measured again, one right after the other, so that a minute in which the machine was slow is both's."""
+        question = {"turns": [self.probe(one).id for one in (before, after)], "k": self.k}
+        return self.journal.ask(
+            question, Turns, lambda: Turns(before=self._measured(before), after=self._measured(after))
+        )
 
     def judged(self, plan: Plan, alpha: float) -> Quality:
         """On the users that certify. Not for a search: every call is a look at them."""
