@@ -5,8 +5,9 @@ items are left out of the answers of ten. The peer is the same network in torch,
 about one length, a matrix product with the table, seen items masked, topk, at the batch size that is best for it. Ours
 are two threads that share the batches, at the index, way and batch size that were best in a look beforehand: the
 network as it was trained, and students of one layer, of 128 and of 64 dimensions, that step `distil` makes of it, those
-that lose no more than .3 % on users that tune. Five rounds in which all take turns. The gate is the certified loss of NDCG@10 against the float32
-engine and the exact index, 1 %, on users of the same world who were not there when the model was trained.
+that lose no more than .3 % on users that tune. Five rounds in which all take turns. The gate is the certified loss of
+NDCG@10 against the float32 engine and the exact index, 1 %, on users of the same world who were not there when the
+model was trained.
 """
 
 from __future__ import annotations
