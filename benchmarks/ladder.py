@@ -7,33 +7,46 @@ the ladder of steps that pay stands there alone, and what the search said. Other
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean, median
 
 from benchmarks import c4
+from benchmarks.c3 import Peer
 from benchmarks.harness import ROOT, commit, machine
 from benchmarks.trained import trained
 from leanrec.compression.budget import Budget
+from leanrec.compression.compress import asked_histories
 from leanrec.compression.ladder import Rung, ladder_cells
+from leanrec.compression.measure import robust_p99
 from leanrec.compression.optimise import SearchOptions, optimise
 from leanrec.core.errors import PromiseError
+from leanrec.core.machine import human
+from leanrec.core.smaps import own_memory
 from leanrec.data.dataset import Dataset
 from leanrec.jobs.bench import BenchJob, bench_ladder
+from leanrec.runtime.engines.transformer import TransformerEngine
 from leanrec.runtime.recommender import Recommender
+from leanrec.runtime.sources.embedding import EmbeddingSource
 
 BOARD = ROOT / "docs" / "ladders.md"
 _HEAD = """# Ladders
 
 What each step of compression bought and cost, each row measured in a process of its own by
-`python -m benchmarks.ladder`. The column named after a metric is the change of that metric on users that tune: minus is
-worse. What is certified, on users that nothing was tuned on, stands below each table. Dropped: it does not pay on this
-machine.
+`python -m benchmarks.ladder`. The first row of a network is the same network in torch, eager, float32: encoder, product
+with the table, seen items masked, topk, one history at a time, on two threads. The column named after a metric is the
+change of that metric on users that tune: minus is worse. What is certified, on users that nothing was tuned on, stands
+below each table. Dropped: it does not pay on this machine.
 """
 LEFT_OUT = ("distil", "quantise-aware")
 MILLION, LIMIT = ("int8-items", "index", "engine", "serving"), 600.0
 """Steps and seconds for the million, where scans of shorter codes take two minutes for the users that tune."""
+_EAGER_SECONDS = 5.0
 
 
 def made(name: str) -> tuple[Recommender, Dataset, Path, Budget]:
@@ -73,11 +86,40 @@ def ladder(name: str) -> str:
             ]
             said = [found.sentence, found.quality.certificate.verdict(budget.max_quality_loss)]
     about = f"{model.source.name}, {len(model.items):,} items, {data.name}; {machine()}, commit {commit()}."
-    return f"## {name}\n\n{about}\n\n{_table(rungs, budget.metric)}\n\n" + "\n\n".join(said) + "\n"
+    eager = [_eager(name)] if isinstance(getattr(model.source, "engine", None), TransformerEngine) else []
+    return f"## {name}\n\n{about}\n\n{_table(rungs, budget.metric, eager)}\n\n" + "\n\n".join(said) + "\n"
 
 
-def _table(rungs: Sequence[Rung], metric: str) -> str:
+def _eager(name: str) -> list[str]:
+    """The row of torch, measured in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.ladder", "eager", name]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    p50, p99, rate, memory = json.loads(done.stdout.splitlines()[-1])
+    return ["torch, eager", "", f"{p50:.3f}", f"{p99:.3f}", f"{rate:,.0f}", human(memory), "", "", ""]
+
+
+def _measure_eager(name: str) -> None:
+    model, data, _, _ = made(name)
+    assert isinstance(model.source, EmbeddingSource)
+    engine = model.source.engine
+    assert isinstance(engine, TransformerEngine)
+    asked = asked_histories(model, data, users="tune").last(engine.shape.max_length)
+    peer, latencies = Peer(model), []
+    begun = time.perf_counter()
+    for number in range(len(asked)):
+        start = time.perf_counter()
+        peer.answer(asked.slice(number, number + 1), 1)
+        latencies.append(time.perf_counter() - start)
+        if start - begun > _EAGER_SECONDS:
+            break
+    latencies = latencies[len(latencies) // 5 :]  # warm
+    memory = own_memory()["Pss"]
+    print(json.dumps([1e3 * median(latencies), 1e3 * robust_p99(latencies), 1 / mean(latencies), memory]))
+
+
+def _table(rungs: Sequence[Rung], metric: str, first: Sequence[list[str]]) -> str:
     headers, rows = ladder_cells(rungs, metric, "USD")
+    rows = [*first, *rows]
     lines = [headers, ["---"] * len(headers), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -92,4 +134,7 @@ def main(names: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["eager"]:
+        _measure_eager(sys.argv[2])
+        sys.exit()
     main(sys.argv[1:] or ["gowalla", "beauty", "1m-64"])
