@@ -83,7 +83,6 @@ def run() -> Result:
             model.save(folder / "before")
             untouched.save(folder / "untouched")
             histories = asked_histories(model, untouched, users="certify")
-            model.rank(histories.slice(0, 1), 10)  # so that no process that is measured compiles
             base = measure(folder / "before", asked_histories(model, seen, users="tune"), seconds=1.0)
             found = []
             for number, budget in enumerate(_budgets(case, base.latency_p99_ms, base.pss)):

@@ -1,6 +1,6 @@
 """How fast and how large a bundle is, in a process of its own: nothing is left over from training or a bigger model.
 
-`python -m leanrec.compression.measure BUNDLE HISTORIES K SECONDS STARTED CONCURRENCY AGAIN` prints one JSON line;
+`python -m leanrec.compression.measure BUNDLE HISTORIES K SECONDS CONCURRENCY AGAIN STARTED` prints one JSON line;
 `measure` runs that. With a concurrency of one, answers follow each other. With more, so many threads ask at once and
 each waits for its answer, while one thread answers whatever has gathered, as a server does. That thread answers as the
 bundle recommends (`runtime.answering`).
@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from numba.core.event import install_recorder
 
 from leanrec.compression.resident import resident
 from leanrec.core.errors import MachineError
@@ -68,6 +69,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     cores: int
     load: float
     """Processes that wanted a core in the minute before: above `cores`, the times are other programs' too."""
+    compiled: bool = False
+    """Whether loops were compiled meanwhile, so that the compiler counts in the memory."""
     concurrency: int = 1
     served_per_second: float = 0.0
     core_seconds: float = 0.0
@@ -104,21 +107,28 @@ def measure(
     """Measure a bundle on disk with non-empty histories in its rows; MachineError when the process fails.
 
     seconds: for answers at this concurrency, and as many more for batches. again: share of the questions that were
-    asked shortly before.
+    asked shortly before. Where the first process had loops to compile, a second one is what counts.
     """
     assert len(histories), "something to ask"
     assert concurrency >= 1, "somebody asks"
     with tempfile.TemporaryDirectory() as folder:
         asked = Path(folder) / "histories.safetensors"
         asked.write_bytes(serialize({"items": histories.values.astype(np.int32), "offsets": histories.offsets}))
-        numbers = [str(k), str(seconds), str(time.time()), str(concurrency), str(again)]
-        command = [sys.executable, "-m", "leanrec.compression.measure", str(bundle), str(asked), *numbers]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_SECONDS, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise MachineError(
-                f"measuring {bundle} took more than {_LIMIT_SECONDS} s: let other programs end, then try again"
-            ) from error
+        numbers = [str(k), str(seconds), str(concurrency), str(again)]
+        command = [str(bundle), str(asked), *numbers]
+        found = _in_a_process(command)
+        return _in_a_process(command) if found.compiled else found
+
+
+def _in_a_process(arguments: Sequence[str]) -> Measurement:
+    bundle = arguments[0]
+    command = [sys.executable, "-m", "leanrec.compression.measure", *arguments, str(time.time())]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise MachineError(
+            f"measuring {bundle} took more than {_LIMIT_SECONDS} s: let other programs end, then try again"
+        ) from error
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise MachineError(f"measuring {bundle} in a fresh process failed: {last[0]}")
@@ -288,6 +298,8 @@ def _bytes_scanned(model: Recommender) -> int | None:
 
 if __name__ == "__main__":
     _bundle, _asked, *_numbers = sys.argv[1:]
-    _k, _seconds, _started, _concurrency, _again = map(float, _numbers)
-    found = _measure_here(_bundle, _asked, int(_k), _seconds, _started, int(_concurrency), _again)
+    _k, _seconds, _concurrency, _again, _started = map(float, _numbers)
+    with install_recorder("numba:compile") as _compiled:
+        found = _measure_here(_bundle, _asked, int(_k), _seconds, _started, int(_concurrency), _again)
+    found = msgspec.structs.replace(found, compiled=bool(_compiled.buffer))
     sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
