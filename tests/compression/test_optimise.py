@@ -15,7 +15,7 @@ import pytest
 
 from leanrec.cli.main import run
 from leanrec.compression import STEPS, optimise, workbench
-from leanrec.compression.base import Step, StepConfig, StepRecord, Work, with_source
+from leanrec.compression.base import Plan, Step, StepConfig, StepRecord, Work, with_source
 from leanrec.compression.budget import Budget
 from leanrec.compression.figures import Figures, front
 from leanrec.compression.journal import Journal
@@ -23,6 +23,7 @@ from leanrec.compression.ladder import _by_breadth
 from leanrec.compression.measure import Measurement, Times, measure, robust_p99
 from leanrec.compression.space import PlanSpace
 from leanrec.compression.verify import verify
+from leanrec.compression.workbench import Turns, Workbench
 from leanrec.core.errors import InputError, PromiseError
 from leanrec.core.registry import Entry
 from leanrec.core.space import Choice, Dimension
@@ -110,6 +111,11 @@ def steady(trained: Recommender, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "time_answers",
         lambda model, *_: Times(latencies=[quick(model)], wall=quick(model), cpu=quick(model)),
     )
+
+    def same(bench: Workbench, before: Plan, after: Plan) -> Turns:
+        return Turns(before=bench.measured(before), after=bench.measured(after))
+
+    monkeypatch.setattr(Workbench, "turns", same)
     return asked
 
 
