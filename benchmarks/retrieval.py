@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from benchmarks.harness import THREADS
 from benchmarks.trained import RUNS, trained
 from leanrec.index.bounded import BoundedIndex, Proof
+from leanrec.kernels.blas import blas_threads
 from leanrec.kernels.topk import canonical_scores_reference
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
@@ -138,24 +140,14 @@ def certified(index: BoundedIndex, queries_QD: F32, rows_QK: npt.NDArray[np.inte
 
 
 def read_seconds(count: int) -> float:
-    """The floor: a plain read of so many bytes by as many threads, the best of five."""
-    from leanrec.kernels.jit import jit_parallel, prange
-
-    @jit_parallel
-    def total(words: Any, parts: Any) -> Any:
-        sums = np.zeros(parts, np.int64)
-        share = len(words) // parts
-        for part in prange(parts):
-            here = np.int64(0)
-            for i in range(part * share, (part + 1) * share):
-                here += words[i]
-            sums[part] = here
-        return sums.sum()
-
-    words = np.arange(max(1, count // 8), dtype=np.int64)
+    """The floor: a plain read of so many bytes, once by each thread's share, the best of several."""
+    words = np.ones(max(THREADS, count // 4), np.float32)
+    shares = np.array_split(words, THREADS)
     best = np.inf
-    for _ in range(6):
-        start = time.perf_counter()
-        total(words, THREADS)
-        best = min(best, time.perf_counter() - start)
+    with blas_threads(1), ThreadPoolExecutor(THREADS) as pool:
+        for _ in range(20):
+            start = time.perf_counter()
+            for _ in pool.map(lambda share: np.dot(share, share), shares):
+                pass
+            best = min(best, time.perf_counter() - start)
     return best
