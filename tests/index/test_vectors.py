@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from leanrec.core.config import build
 from leanrec.core.errors import BundleError, ConfigError, InputError
+from leanrec.core.jagged import Jagged
 from leanrec.core.tensors import map_tensors, serialize
 from leanrec.index.coded import CodedIndex
 from leanrec.index.vectors import VECTORS, ItemVectors, Weighting, scores_of
@@ -342,7 +343,42 @@ def test_vectors_that_are_too_long_are_refused() -> None:
 class TestShared(VectorsContract):
     kind, error = "shared", 0.5
     options: ClassVar = {"own": 0.3, "clusters": 100}
-    grows = False
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.integers(3, 600), own=st.floats(0, 1), clusters=st.integers(1, 30), batch=st.sampled_from([1, 3, 9]),
+    k=st.integers(1, 40), kind=st.sampled_from(["plain", "duplicates", "signs", "all zero"]), seed=st.integers(0, 999),
+)  # fmt: skip
+def test_shared_vectors_are_searched_once_and_answer_as_their_rows(
+    size: int, own: float, clusters: int, batch: int, k: int, kind: str, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = made("shared", degenerate(kind, rng, size, 6), own=own, clusters=clusters, vectors="int2")
+    plain, queries_BD = CodedIndex(made("float32", vectors.table())), rng.standard_normal((batch, 6), dtype=np.float32)
+    exclude = Jagged.from_rows([rng.integers(0, size, rng.integers(0, 2 * size)) for _ in range(batch)])
+    allowed_N, gone = rng.random(size) < rng.choice([0.02, 0.8]), rng.integers(0, size, 3)
+    for index, other in (
+        (CodedIndex(vectors), plain),
+        (CodedIndex(vectors).remove(gone), plain.remove(gone)),
+        (CodedIndex(vectors.first(-(-size // 2))).add(table(5, 6)), None),
+    ):
+        expected = other or CodedIndex(made("float32", index.vectors.table()))
+        mask_N = np.resize(allowed_N, len(index.vectors))
+        for skip in ((None, None), (exclude, None), (None, mask_N), (exclude, mask_N)):
+            if other is None and skip[0] is not None:
+                continue
+            hits, told = index.search(queries_BD, k, *skip), expected.search(queries_BD, k, *skip)
+            np.testing.assert_array_equal(hits.items_BK, told.items_BK)
+            np.testing.assert_array_equal(hits.scores_BK, told.scores_BK)
+
+
+def test_a_map_grows_wider_with_its_vectors() -> None:
+    vectors = made("shared", table(70_000, 2), own=0.93, clusters=430, vectors="int2")
+    assert vectors.tensors()["place"].dtype == np.uint16
+    grown = vectors.added(table(10, 2))
+    assert grown.tensors()["place"].dtype == np.uint32
+    np.testing.assert_array_equal(grown.table()[:70_000], vectors.table())
 
 
 def test_rows_that_matter_keep_their_own_vector() -> None:
@@ -356,7 +392,6 @@ def test_rows_that_matter_keep_their_own_vector() -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 3000), st.integers(0, 2**31), st.booleans(), st.integers(1, 40))
 def test_pruned_search_is_brute_force(size: int, seed: int, basis: bool, k: int) -> None:
-    from leanrec.core.jagged import Jagged
     from leanrec.index.pruned import PrunedIndex
 
     rng = np.random.default_rng(seed)

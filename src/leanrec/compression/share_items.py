@@ -28,7 +28,7 @@ class ShareItemsConfig(StepConfig, frozen=True, kw_only=True):
     """How the vectors are kept: float32, bfloat16, int8, int6, int5, int4 or int2."""
 
     space: ClassVar[Mapping[str, Dimension]] = {
-        "own": Range(0.05, 0.9),
+        "own": Range(0.01, 0.9, log=True),
         "clusters": Choice((256, 1024, 4096, 16384)),
         "kind": Choice(("int8", "int4")),
     }

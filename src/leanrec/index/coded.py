@@ -1,12 +1,13 @@
 """An exact scan of item vectors as they are kept (`index.scans`), without a float32 table.
 
 Scores of the scan are right up to one radius a query; the rows that may still win are decoded and scored in full, so
-ids and scores are those of brute force over the decoded rows.
+ids and scores are those of brute force over the decoded rows. Where rows share vectors, the vectors are searched, and
+the best ones name their rows (`index.sharing`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import copy
 from typing import Any, Self
 
@@ -19,7 +20,9 @@ from leanrec.core.nouns import Hits
 from leanrec.index.base import Index, answerable, marked, padded, removed_rows, stored_removed
 from leanrec.index.bounded import MAX_NORM, Exclusions, checked_norms, frozen
 from leanrec.index.scans import TINY, UNIT, DecodedScan, norms_of, scan_of
+from leanrec.index.sharing import SharedRows
 from leanrec.index.vectors import Float32Vectors, ItemVectors, scores_of
+from leanrec.index.vectors.shared import SharedVectors
 from leanrec.kernels.candidates import drop, keep_all
 
 __all__ = ["CodedIndex", "Kept"]
@@ -39,8 +42,11 @@ class CodedIndex(Index):
     exact = True
 
     def __init__(self, vectors: ItemVectors) -> None:
-        self._vectors, self._scan = vectors, scan_of(vectors)
-        self._decoded = DecodedScan(vectors, self._scan.longest)
+        self._vectors = vectors
+        self._shared = SharedRows(vectors) if isinstance(vectors, SharedVectors) else None
+        self._searched = self._shared.distinct if self._shared else vectors
+        self._scan = scan_of(self._searched)
+        self._decoded = DecodedScan(self._searched, self._scan.longest)
         if not self._scan.longest <= MAX_NORM:
             raise InputError("the item vectors hold NaN, infinity or numbers too large: train the model again")
 
@@ -92,9 +98,10 @@ class CodedIndex(Index):
 
     def bounds(self, query_D: F32) -> tuple[F64, F64]:
         """(N,) lower and (N,) upper bounds of every row's score, as the scan sees them."""
-        prepared, radius_B = self._scan.prepare(frozen(query_D[None], np.float32))
+        scan = scan_of(self._vectors)
+        prepared, radius_B = scan.prepare(frozen(query_D[None], np.float32))
         scores_BN = np.empty((1, len(self._vectors)), np.float32)
-        self._scan.score(prepared, 0, scores_BN)
+        scan.score(prepared, 0, scores_BN)
         radius = radius_B[0] + self._slack(query_D[None])[0]
         return scores_BN[0] - radius, scores_BN[0] + radius
 
@@ -126,12 +133,29 @@ class CodedIndex(Index):
         self, queries_BD: F32, k: int, skip: Exclusions, items_BK: npt.NDArray[np.int32], scores_BK: F32
     ) -> None:
         checked_norms(queries_BD, "query vectors")
-        batch, size = len(queries_BD), len(self._vectors)
+        shared = self._shared
+        if shared is None:
+            answers = self._best(queries_BD, k, skip, _ROOM + k)
+        else:
+            vectors, more = shared.skipped(skip)
+            answers = (
+                shared.rows(*found, k, skip.rows_E[slice(*skip.offsets[b : b + 2])], skip)
+                for b, found in enumerate(self._best(queries_BD, k + more, vectors, len(shared.distinct)))
+            )
+        for b, (rows, scores) in enumerate(answers):
+            items_BK[b, : len(rows)], scores_BK[b, : len(rows)] = rows[:k], scores[:k]
+
+    def _best(
+        self, queries_BD: F32, k: int, skip: Exclusions, most: int
+    ) -> Iterator[tuple[npt.NDArray[np.int32], F32]]:
+        """For each query the best k of what is searched, and more, by falling score; all that equal the k-th are among
+        them if `most`, how many may wait for their full scores, is the number of all."""
+        batch, size = len(queries_BD), len(self._searched)
         scan = self._scan if batch < _DECODE else self._decoded
         prepared, radius_B = scan.prepare(queries_BD)
         radius_B = radius_B + self._slack(queries_BD)
         block = min(max(1024, _BUFFER // batch), size)
-        kept = Kept(batch, k, _ROOM + 2 * k + block)
+        kept = Kept(batch, min(k, size), most + k + block)
         buffer = np.empty(batch * block, np.float32)
         for low in range(0, size, block):
             count = min(block, size - low)
@@ -141,11 +165,10 @@ class CodedIndex(Index):
                 out_Bn, low, radius_B, kept.heaps_BK, kept.rows_BC, kept.scores_BC, kept.counts_B,
                 skip.rows_E, skip.offsets, skip.allowed_N,
             )  # fmt: skip
-            for b in np.flatnonzero(kept.counts_B > _ROOM + k).tolist():
-                kept.settle(b, self._vectors, queries_BD[b], radius_B[b])
+            for b in np.flatnonzero(kept.counts_B > most).tolist():
+                kept.settle(b, self._searched, queries_BD[b], radius_B[b])
         for b in range(batch):
-            rows, scores = kept.best(b, self._vectors, queries_BD[b], radius_B[b])
-            items_BK[b, : len(rows)], scores_BK[b, : len(rows)] = rows, scores
+            yield kept.best(b, self._searched, queries_BD[b], radius_B[b])
 
 
 class Kept:
@@ -161,15 +184,16 @@ class Kept:
         return int(self.counts_B[b])
 
     def best(self, b: int, vectors: ItemVectors, query_D: F32, radius: float) -> tuple[npt.NDArray[np.int32], F32]:
-        """The best k of a query's kept rows by their full scores, equal ones by row."""
+        """A query's kept rows by their full scores, equal ones by row."""
         rows = self.rows_BC[b, : self._drop(b, radius)]
         scores = scores_of(vectors, rows, query_D[None], np.zeros(len(rows), np.int64))
-        order = np.lexsort((rows, -scores))[: self.heaps_BK.shape[1]]
+        order = np.lexsort((rows, -scores))
         return rows[order], scores[order]
 
     def settle(self, b: int, vectors: ItemVectors, query_D: F32, radius: float) -> None:
         """Where too many rows lie within the radius, only the best k stay, with full scores."""
-        if self._drop(b, radius) > _ROOM // 2 + self.heaps_BK.shape[1]:
-            rows, scores = self.best(b, vectors, query_D, radius)
+        k = self.heaps_BK.shape[1]
+        if self._drop(b, radius) > _ROOM // 2 + k:
+            rows, scores = (part[:k] for part in self.best(b, vectors, query_D, radius))
             self.counts_B[b] = len(rows)
             self.rows_BC[b, : len(rows)], self.scores_BC[b, : len(rows)] = rows, scores

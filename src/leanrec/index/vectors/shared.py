@@ -76,6 +76,12 @@ class SharedVectors(ItemVectors):
     def first(self, count: int) -> Self:
         return type(self)(self.distinct, self.place_N[:count])
 
+    def added(self, rows_UD: F32) -> Self:
+        """New rows have vectors of their own."""
+        distinct = self.distinct.added(rows_UD)
+        own_U = np.arange(len(self.distinct), len(distinct))
+        return type(self)(distinct, np.concatenate([self.place_N, own_U]).astype(_places(len(distinct))))
+
     @classmethod
     def encode(cls, table_ND: F32, config: Config, weighting: Weighting | None = None) -> Self:
         from leanrec.index.vectors import VECTORS
@@ -88,13 +94,18 @@ class SharedVectors(ItemVectors):
         order = np.argsort(-weights_N, kind="stable")
         own, others = order[: round(config.own * size)], order[round(config.own * size) :]
         centres_CD, cluster_of = _clusters(table_ND, others, weights_N, config)
-        place_N = np.empty(size, np.uint16 if len(own) + len(centres_CD) <= _NARROW else np.uint32)
+        place_N = np.empty(size, _places(len(own) + len(centres_CD)))
         place_N[own], place_N[others] = np.arange(len(own)), len(own) + cluster_of
         kind = VECTORS[config.vectors]
         options = build(kind.Options, config.vectors_options, where=f"the settings of {config.vectors}")
         kept_CD = np.concatenate([table_ND[own], centres_CD])
         counts_C = np.bincount(place_N, weights=weights_N, minlength=len(kept_CD))
         return cls(kind.encode(kept_CD, options, Weighting(counts_C.astype(np.float64))), place_N)
+
+
+def _places(vectors: int) -> type[np.unsignedinteger[Any]]:
+    """The type of a map to so many vectors."""
+    return np.uint16 if vectors <= _NARROW else np.uint32
 
 
 def _clusters(
