@@ -31,6 +31,7 @@ from leanrec.data.dataset import Dataset
 from leanrec.data.prepare import prepare
 from leanrec.index.exact import ExactIndex
 from leanrec.models import MODELS
+from leanrec.runtime.answering import Answering
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
 
@@ -68,6 +69,18 @@ class Useless(Step[StepConfig]):
         return model, StepRecord(step=self.name, applied=False, said="dropped, it does not pay on this machine")
 
 
+class Helper(Step[StepConfig]):
+    """Makes answers quick where there is noise, and slow where there is none."""
+
+    name = "helper"
+    stage = "serving"
+
+    def apply(self, model: Recommender, work: Work) -> tuple[Recommender, StepRecord]:
+        lean = with_source(model, model.source)
+        lean.answering = Answering(max_batch=7)
+        return lean, StepRecord(step=self.name, applied=True, lossless=True, said="helps")
+
+
 @pytest.fixture(scope="module")
 def data() -> Dataset:
     rng = np.random.default_rng(0)
@@ -86,13 +99,14 @@ def trained(data: Dataset) -> Recommender:
 def steady(trained: Recommender, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A machine whose times follow from the bundle alone: noise makes answers quick, int8 makes processes small."""
     asked: list[str] = []
-    for name, step in (("noisy", "Noisy"), ("useless", "Useless")):
+    for name, step in (("noisy", "Noisy"), ("useless", "Useless"), ("helper", "Helper")):
         monkeypatch.setitem(STEPS.entries, name, Entry(f"{__name__}:{step}", ""))
 
     def quick(model: Recommender) -> float:
         index = model.source.index  # type: ignore[attr-defined]
         noise = float(np.abs(index.items_ND - trained.source.index.items_ND).mean())  # type: ignore[attr-defined]
-        return 1e-3 * (0.8 / (1 + noise) if noise else 1.0) * (1.2 if index.name != "exact" else 1.0)
+        helped = 1.0 if model.answering is None else 0.5 if noise else 2.0
+        return 1e-3 * helped * (0.8 / (1 + noise) if noise else 1.0) * (1.2 if index.name != "exact" else 1.0)
 
     def fake(bundle: Path, histories: Any, k: int, *, seconds: float, concurrency: int, again: float) -> Measurement:
         model = Recommender.load(bundle)
@@ -165,6 +179,14 @@ def test_the_cheapest_plan_that_keeps_the_promise(
     ):
         assert text in page
     assert msgspec.json.decode((folder / "outcome.json").read_bytes())["chosen"]["plan"] == list(found.chosen.plan)
+
+
+def test_what_does_not_pay_alone_may_pay_with_others(data: Dataset, trained: Recommender, steady: list[str]) -> None:
+    options = optimise.SearchOptions(trials=6, steps=("noisy", "useless", "helper"))
+    found = optimise.optimise(trained, data, Budget(max_quality_loss=0.05), options=options)
+    assert {one.name for one in found.singles if not one.pays} == {"useless", "helper"}
+    assert found.chosen is not None and found.chosen.plan[1:] == ("helper",)
+    assert found.ladder[-1].plan == found.chosen.plan and found.ladder[-1].pays
 
 
 def test_what_is_proven_needs_no_certificate(data: Dataset, trained: Recommender, steady: list[str]) -> None:

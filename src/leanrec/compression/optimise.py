@@ -3,7 +3,8 @@
 1. The original and each step alone are measured; steps that lose on this machine leave the space of plans.
 2. A sampler searches what is left, by what is cheap to know (`workbench.Probe`) and by users that tune.
 3. The most promising plans meet more and more of these users, and the survivors are measured in fresh processes.
-4. Those that keep the budget are judged on users that nothing was tuned on, cheapest first, until one keeps the
+4. Steps that did not pay alone are tried once more, on top of the cheapest of these: what is left to gain differs.
+5. Those that keep the budget are judged on users that nothing was tuned on, cheapest first, until one keeps the
    promise (`promise`).
 """
 
@@ -142,6 +143,7 @@ class _Search:
             self.cut.append(looked)
         rows = [one for one in singles if one.figures is not None]
         rows += self._measured(seeker, plans, rows)
+        rows += self._joined(rows, [one for one in singles if one.figures is not None and not one.pays])
         verdict, candidates = self._judged(rows)
         chosen = verdict.chosen
         ladder = climb(self.bench, Plan(steps=chosen.plan), self.price) if chosen is not None else []
@@ -183,6 +185,30 @@ class _Search:
                 rows.append(rung(self.bench, plan, self.price))
                 say(f"{rows[-1].name}: {rows[-1].figures.said(self.budget) if rows[-1].figures else rows[-1].said}")
         return [one for one in rows if one.figures is not None]
+
+    def _joined(self, rows: Sequence[Rung], dropped: Sequence[Rung]) -> list[Rung]:
+        """Each step that did not pay alone on top of the cheapest plan that may keep the promise, one after the other;
+        what pays there stays for the next."""
+        good = [(one.figures.cost, one.name, one) for one in rows if one.figures is not None and self._may_keep(one)]
+        best = min(good, key=lambda one: one[:2])[2] if good else rows[0]
+        if not best.plan:
+            return []
+        found: list[Rung] = []
+        with step(f"trying what did not pay alone with {best.name}"):
+            for one in dropped:
+                if self.bench.late(self._deadline(0.95)):
+                    self.cut.append("before every step that did not pay alone had been tried with others")
+                    break
+                plan = self.space.joined(Plan(steps=best.plan), Plan(steps=one.plan))
+                if plan is None or len(self.bench.probe(plan).kept) < len(plan.steps):
+                    continue
+                more = rung(self.bench, plan, self.price, best)
+                if more.figures is None:
+                    continue
+                found.append(more)
+                if more.pays and self._may_keep(more):
+                    best = more
+        return found
 
     def _keeps(self, one: Rung) -> bool:
         return one.figures is not None and not _with_room(one.figures).over(self.budget)

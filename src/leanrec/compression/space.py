@@ -84,6 +84,13 @@ class PlanSpace:
         plans.pop(plan_key(Plan(steps=(name,))), None)
         return list(plans.values())
 
+    @staticmethod
+    def joined(plan: Plan, more: Plan) -> Plan | None:
+        """The steps of both, in the order of the stages; None where one stage would have two."""
+        steps = sorted((*plan.steps, *more.steps), key=lambda entry: STAGES.index(make_step(entry).stage))
+        stages = [make_step(entry).stage for entry in steps]
+        return canonical(steps) if len(set(stages)) == len(stages) else None
+
     def size(self) -> float:
         """How many plans there are, the empty one too; infinite where a setting is a float."""
         return math.prod(1 + sum(self._settings(name) for name in some) for some in self.stages.values())
