@@ -21,8 +21,9 @@ from leanrec.index.vectors.low_rank import LowRankVectors
 from leanrec.index.vectors.product import ProductVectors
 from leanrec.index.vectors.rowwise import RowwiseVectors
 from leanrec.index.vectors.shared import SharedVectors
+from leanrec.kernels.code_dots import query_codes
 from leanrec.kernels.product import score_product, score_product_parallel
-from leanrec.kernels.rowwise import group_of, score_codes, score_codes_parallel
+from leanrec.kernels.rowwise import score_codes, score_codes_parallel
 from leanrec.kernels.topk import row_norms
 
 __all__ = ["TINY", "UNIT", "DecodedScan", "Scan", "norms_of", "scan_of"]
@@ -81,18 +82,14 @@ class RowwiseScan(Scan):
         )
 
     def prepare(self, queries_BD: F32) -> tuple[Any, F64]:
-        batch, dim = queries_BD.shape
-        each, size = group_of(self._vectors.bits)
-        width = self._vectors.codes_NW.shape[1] // size
+        dim = queries_BD.shape[1]
         most = min(32767, (2**31 - 1) // (self._top * dim))
         wide_BD = queries_BD.astype(np.float64)
         largest_B = np.abs(wide_BD).max(axis=1)
         unit_B = np.where(largest_B > 0, largest_B / most, 1.0)
         coded_BD = np.clip(np.rint(wide_BD / unit_B[:, None]), -most, most)
         error_B = np.sqrt(np.square(wide_BD - unit_B[:, None] * coded_BD).sum(axis=1))
-        padded_BD = np.zeros((batch, each * width), np.int16)
-        padded_BD[:, :dim] = coded_BD
-        coded_BEW = np.ascontiguousarray(padded_BD.reshape(batch, width, each).transpose(0, 2, 1))
+        coded_BEW = query_codes(coded_BD, self._vectors.bits)
         facts_B2 = np.stack([unit_B, wide_BD.sum(axis=1)], axis=1)
         radius_B = self._reach * (error_B * (1 + 1e-6) + 2.0**-40 * norms_of(queries_BD))
         return (coded_BEW, facts_B2), radius_B + 2 * UNIT * norms_of(queries_BD) * self.longest * dim**0.5 + TINY

@@ -7,17 +7,17 @@ four to a byte, four of 6 bits to three bytes, eight of 5 to five.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from leanrec.kernels.code_dots import code_dots, four_codes, group_of
 from leanrec.kernels.jit import jit, jit_parallel, prange
 
 __all__ = [
-    "decode_rows", "decode_rows_reference", "encode_rows", "encode_rows_reference", "group_of", "nearest_half",
-    "packed_width", "put_code", "score_codes", "score_codes_parallel", "score_codes_reference",
+    "decode_rows", "decode_rows_reference", "encode_rows", "encode_rows_reference", "nearest_half", "packed_width",
+    "put_code", "score_codes", "score_codes_parallel", "score_codes_reference",
 ]  # fmt: skip
 
 F32 = npt.NDArray[np.float32]
@@ -27,12 +27,6 @@ _HALF = np.uint32(16)
 _ROUNDS = 4
 _STEPS = 12
 _NARROWEST = 0.3
-
-
-def group_of(bits: int) -> tuple[int, int]:
-    """The fewest values that fill whole bytes, and those bytes."""
-    common = math.gcd(bits, 8)
-    return 8 // common, bits // common
 
 
 def packed_width(dim: int, bits: int) -> int:
@@ -145,24 +139,16 @@ def encode_rows_reference(
 
 
 @jit
-def _four(codes_NW: Any, row: Any, bits: Any, nth: Any) -> Any:
-    """Four codes of 5 or 6 bits, which lie within three bytes, as one number."""
-    at, bit = bits * nth // 2, np.uint32(4 * bits * nth % 8)
-    low = np.uint32(codes_NW[row, at]) | (np.uint32(codes_NW[row, at + 1]) << np.uint32(8))
-    return (low | (np.uint32(codes_NW[row, at + 2]) << np.uint32(16))) >> bit
-
-
-@jit
 def _decode_fours(codes_NW: Any, row: Any, bits: Any, scale: Any, offset: Any, out_UD: Any, u: Any) -> None:
     mask = np.uint32((1 << bits) - 1)
     dim = out_UD.shape[1]
     whole = dim // 4
     for nth in range(whole):
-        word = _four(codes_NW, row, bits, nth)
+        word = four_codes(codes_NW, row, bits, nth)
         for place in range(4):
             out_UD[u, 4 * nth + place] = offset + scale * np.float32((word >> np.uint32(bits * place)) & mask)
     if 4 * whole < dim:
-        word = _four(codes_NW, row, bits, whole)
+        word = four_codes(codes_NW, row, bits, whole)
         for place in range(dim - 4 * whole):
             out_UD[u, 4 * whole + place] = offset + scale * np.float32((word >> np.uint32(bits * place)) & mask)
 
@@ -202,76 +188,13 @@ def decode_rows_reference(codes_NW: U8, scales_N: U16, offsets_N: U16, bits: int
     return np.asarray(offset_N[:, None] + scale_N[:, None] * codes_ND.astype(np.float32))
 
 
-@jit
-def _dots_8(codes_nW: Any, coded_EW: Any, first: Any, last: Any, dots: Any) -> None:
-    """Sums of codes times the query's int16 codes, of rows first .. last; the query's padding is 0."""
-    for i in range(first, last):
-        total = np.int32(0)
-        for w in range(codes_nW.shape[1]):
-            total += np.int32(codes_nW[i, w]) * np.int32(coded_EW[0, w])
-        dots[i - first] = total
-
-
-@jit
-def _dots_4(codes_nW: Any, coded_EW: Any, first: Any, last: Any, dots: Any) -> None:
-    for i in range(first, last):
-        total = np.int32(0)
-        for w in range(codes_nW.shape[1]):
-            total += np.int32(codes_nW[i, w] & np.uint8(15)) * np.int32(coded_EW[0, w])
-            total += np.int32(codes_nW[i, w] >> np.uint8(4)) * np.int32(coded_EW[1, w])
-        dots[i - first] = total
-
-
-@jit
-def _dots_2(codes_nW: Any, coded_EW: Any, first: Any, last: Any, dots: Any) -> None:
-    for i in range(first, last):
-        total = np.int32(0)
-        for w in range(codes_nW.shape[1]):
-            byte = codes_nW[i, w]
-            total += np.int32(byte & np.uint8(3)) * np.int32(coded_EW[0, w])
-            total += np.int32((byte >> np.uint8(2)) & np.uint8(3)) * np.int32(coded_EW[1, w])
-            total += np.int32((byte >> np.uint8(4)) & np.uint8(3)) * np.int32(coded_EW[2, w])
-            total += np.int32(byte >> np.uint8(6)) * np.int32(coded_EW[3, w])
-        dots[i - first] = total
-
-
-@jit
-def _dots_fours(codes_nW: Any, bits: Any, fours: Any, coded_EW: Any, first: Any, last: Any, dots: Any) -> None:
-    """5 and 6 bits; fours: of codes in a group."""
-    mask = np.uint32((1 << bits) - 1)
-    for i in range(first, last):
-        total = np.int32(0)
-        for nth in range(fours):
-            for w in range(coded_EW.shape[1]):
-                word = _four(codes_nW, i, bits, w * fours + nth)
-                for place in range(4):
-                    code = np.int32((word >> np.uint32(bits * place)) & mask)
-                    total += code * np.int32(coded_EW[4 * nth + place, w])
-        dots[i - first] = total
-
-
-@jit
-def _dots(codes_nW: Any, bits: Any, coded_EW: Any, first: Any, last: Any, dots: Any) -> None:
-    """One loop for each number of bits, so that each runs many values at once."""
-    if bits == 8:
-        _dots_8(codes_nW, coded_EW, first, last, dots)
-    elif bits == 6:
-        _dots_fours(codes_nW, 6, 1, coded_EW, first, last, dots)
-    elif bits == 5:
-        _dots_fours(codes_nW, 5, 2, coded_EW, first, last, dots)
-    elif bits == 4:
-        _dots_4(codes_nW, coded_EW, first, last, dots)
-    else:
-        _dots_2(codes_nW, coded_EW, first, last, dots)
-
-
 def _score_codes(
     codes_nW: U8, scales_n: U16, offsets_n: U16, bits: int, coded_BEW: npt.NDArray[np.int16],
     facts_B2: npt.NDArray[np.float64], out_Bn: F32,
 ) -> None:  # fmt: skip
     """(B, n) scores without decoding a value: scale * unit * (codes . coded) + offset * (sum of the query).
 
-    coded_BEW: int16 query codes by place in the group, as `_dots` reads them. facts_B2: unit, and the query's sum.
+    coded_BEW: as `query_codes` makes them. facts_B2: unit, and the query's sum.
     """
     size = len(codes_nW)
     chunks = (size + 1023) // 1024
@@ -284,7 +207,7 @@ def _score_codes(
             halves[0, i - first] = np.uint32(scales_n[i]) << _HALF
             halves[1, i - first] = np.uint32(offsets_n[i]) << _HALF
         for b in range(len(out_Bn)):
-            _dots(codes_nW, bits, coded_BEW[b], first, last, dots)
+            code_dots(codes_nW, bits, coded_BEW[b], first, last, dots)
             unit, total = facts_B2[b, 0], facts_B2[b, 1]
             for i in range(last - first):
                 scale, offset = np.float64(ranges[0, i]), np.float64(ranges[1, i])
