@@ -30,7 +30,6 @@ __all__ = ["CodedIndex", "Kept"]
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 _QUERIES = 64
-_DECODE = 8  # queries from which decoding blocks once and multiplying is faster than scanning codes for each
 _BUFFER = 1 << 18  # scores of a block of rows, for all queries of a call
 _ROOM = 4096  # kept rows of a query before they are scored in full
 
@@ -151,7 +150,7 @@ class CodedIndex(Index):
         """For each query the best k of what is searched, and more, by falling score; all that equal the k-th are among
         them if `most`, how many may wait for their full scores, is the number of all."""
         batch, size = len(queries_BD), len(self._searched)
-        scan = self._scan if batch < _DECODE else self._decoded
+        scan = self._scan if batch < self._scan.decode_from else self._decoded
         prepared, radius_B = scan.prepare(queries_BD)
         radius_B = radius_B + self._slack(queries_BD)
         block = min(max(1024, _BUFFER // batch), size)

@@ -4,7 +4,7 @@
 - product codes: the query's scores of all M x 256 pieces, then M look-ups a row (the sub-id trick of RecJPQ);
 - factors in a basis: the query is taken into the basis, and the factors are scored by their own kind;
 - vectors that rows share: each vector once, by its own kind, then one look-up a row;
-- any other, and many queries at a time: blocks are decoded and multiplied.
+- any other, and for some of these many queries at a time: blocks are decoded and multiplied.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from leanrec.index.vectors.product import ProductVectors
 from leanrec.index.vectors.rowwise import RowwiseVectors
 from leanrec.index.vectors.shared import SharedVectors
 from leanrec.kernels.code_dots import query_codes
+from leanrec.kernels.nibbles import FAST
 from leanrec.kernels.product import score_product, score_product_parallel
 from leanrec.kernels.rowwise import score_codes, score_codes_parallel
 from leanrec.kernels.topk import row_norms
@@ -40,6 +41,8 @@ class Scan(ABC):
 
     longest: float
     """At least the norm of every decoded row."""
+    decode_from: int = 8
+    """Queries from which decoding blocks once and multiplying is quicker than scanning for each."""
 
     @abstractmethod
     def prepare(self, queries_BD: F32) -> tuple[Any, F64]:
@@ -69,6 +72,8 @@ class DecodedScan(Scan):
 
 class RowwiseScan(Scan):
     """Whole numbers: q = unit * coded + e, so scale * (codes . e) is all that is missed."""
+
+    decode_from = 1 << 30 if FAST else Scan.decode_from
 
     def __init__(self, vectors: RowwiseVectors) -> None:
         self._vectors = vectors
@@ -135,6 +140,7 @@ class LowRankScan(Scan):
 
     def __init__(self, vectors: LowRankVectors) -> None:
         self._inner = scan_of(vectors.factors)
+        self.decode_from = self._inner.decode_from
         self._basis_RD = vectors.basis_RD.astype(np.float64)
         self.longest = self._inner.longest * float(np.linalg.norm(self._basis_RD, 2)) * (1 + 1e-6)
 

@@ -41,8 +41,9 @@ class SharedRows:
             allowed_C[self._place_N[skip.allowed_N]] = True
         excluded = Jagged(self._place_N[skip.rows_E].astype(np.int32), skip.offsets)
         alone_E = self._row_C[excluded.values] >= 0
-        emptied_E = ~alone_E & (filtered | (self._counts_C[excluded.values] <= excluded.lengths[excluded.row_of()]))
-        more = int(excluded.where(emptied_E).lengths.max())
+        longest = int(excluded.lengths.max())
+        emptied_E = ~alone_E & (filtered | (self._counts_C[excluded.values] <= longest))
+        more = int(excluded.where(emptied_E).lengths.max()) if emptied_E.any() else 0
         return Exclusions.of(len(excluded), excluded.where(alone_E), allowed_C, len(self.distinct)), more
 
     def rows(
