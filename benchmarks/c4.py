@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import ROOT, Result, bench_data
+from benchmarks.harness import LONG, ROOT, Result, bench_data
 from leanrec.compression.budget import Budget
 from leanrec.compression.compress import asked_histories
 from leanrec.compression.measure import measure
@@ -41,8 +41,8 @@ from leanrec.runtime.recommender import Recommender
 CACHE = ROOT / ".cache" / "c4"
 SEED = 20
 BUDGETS = 10
-_LEARNING = ("distil", "quantise-aware", "mixed-precision")
-"""Steps that train or try for minutes a plan are left out: the benchmark has to end."""
+_LEFT_OUT = () if LONG else ("distil", "quantise-aware", "mixed-precision")
+"""Steps that train or try for minutes a plan are left out: the benchmark has to end. LONG=1 has them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +117,7 @@ def run() -> Result:
         headers=("model", "asked", "plan", "loss on untouched users", "p99 ms", "MB", "s"), rows=rows,
         figures=f"{sum(kept)} of {len(kept)} returned kept, {refused} refused, {undecided} undecided; memory "
         f"{'always' if memory_ok else 'not always'}, latency {'always' if latency_ok else 'not always'} within 20 %",
-        notes=(f"without {', '.join(_LEARNING)}; 16 trials a budget, one journal a model, concurrency 1",),
+        notes=(f"without {', '.join(_LEFT_OUT) or 'none'}; 16 trials a budget, one journal a model, concurrency 1",),
     )  # fmt: skip
 
 
@@ -168,7 +168,7 @@ def _search(
 ) -> tuple[Optimised | None, str]:
     from leanrec.compression import STEPS
 
-    steps = tuple(name for name in STEPS if name not in _LEARNING)
+    steps = tuple(name for name in STEPS if name not in _LEFT_OUT)
     options = SearchOptions(
         trials=16, survivors=4, steps=steps, measure_seconds=1.0, learn_seconds=10.0
     )  # fmt: skip

@@ -44,7 +44,8 @@ class Jagged:
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        return np.diff(self.offsets)
+        lengths: npt.NDArray[np.int64] = self.offsets[1:] - self.offsets[:-1]  # np.diff takes ten times as long
+        return lengths
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -86,7 +87,9 @@ class Jagged:
         return Jagged(self.values[low:high], self.offsets[start : stop + 1] - low)
 
     def last(self, count: int) -> Jagged:
-        """At most the last `count` values of each row."""
+        """At most the last `count` values of each row; the same object where no row has more."""
+        if self.lengths.max(initial=0) <= count:
+            return self
         keep = np.minimum(self.lengths, count)
         starts = self.offsets[1:] - keep
         ends = np.cumsum(keep)

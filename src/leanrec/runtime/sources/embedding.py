@@ -30,7 +30,11 @@ class EmbeddingSource(Source):
         assert engine.dim == self.items.shape[1], "engine and item vectors have the same D"
         self.name, self.engine, self.index = name, engine, index
         self.num_items = len(self.items)
-        self.timed = isinstance(engine, TimedEngine)
+        # what the engine can do is asked once: the question takes as long as a short scan
+        self._by_time = engine if isinstance(engine, TimedEngine) else None
+        self._by_user = engine if isinstance(engine, PersonalEngine) else None
+        self._by_query = engine if isinstance(engine, QueryEngine) else None
+        self.timed = self._by_time is not None
         self.num_users = engine.num_users if isinstance(engine, PersonalEngine | QueryEngine) else 0
         self.personal = self.num_users > 0
 
@@ -49,32 +53,32 @@ class EmbeddingSource(Source):
 
     def _answerable(self, queries: Queries) -> npt.NDArray[np.bool_]:
         """(B,) whether anything is known to encode: a history, or a user with a vector."""
-        if isinstance(self.engine, QueryEngine):
-            return self.engine.answerable(queries)
+        if self._by_query is not None:
+            return self._by_query.answerable(queries)
         return (queries.histories.lengths > 0) | self._kept(queries)
 
     def _kept(self, queries: Queries) -> npt.NDArray[np.bool_]:
         """(B,) whether the engine keeps a vector for the user who asks."""
-        if queries.users is None or not isinstance(self.engine, PersonalEngine):
+        if queries.users is None or self._by_user is None:
             return np.zeros(len(queries), np.bool_)
-        return self.engine.knows(queries.users)
+        return self._by_user.knows(queries.users)
 
     def encode(self, queries: Queries) -> npt.NDArray[np.float32]:
         """(B, D) query vectors of questions about which something is known."""
-        if isinstance(self.engine, QueryEngine):
-            return self.engine.encode_queries(queries)
+        if self._by_query is not None:
+            return self._by_query.encode_queries(queries)
         kept_B = self._kept(queries)
-        if not kept_B.any() or queries.users is None or not isinstance(self.engine, PersonalEngine):
+        if not kept_B.any() or queries.users is None or self._by_user is None:
             return self._encode_histories(queries)
         vectors_BD = np.empty((len(queries), self.engine.dim), np.float32)
-        vectors_BD[kept_B] = self.engine.encode_users(queries.users[kept_B])
+        vectors_BD[kept_B] = self._by_user.encode_users(queries.users[kept_B])
         if not kept_B.all():
             vectors_BD[~kept_B] = self._encode_histories(queries.take(np.flatnonzero(~kept_B)))
         return vectors_BD
 
     def _encode_histories(self, queries: Queries) -> npt.NDArray[np.float32]:
-        if queries.times is not None and isinstance(self.engine, TimedEngine):
-            return self.engine.encode_timed(queries.histories, queries.times)
+        if queries.times is not None and self._by_time is not None:
+            return self._by_time.encode_timed(queries.histories, queries.times)
         return self.engine.encode(queries.histories)
 
     def score(self, queries: Queries, items: Jagged) -> npt.NDArray[np.float32]:
