@@ -128,6 +128,17 @@ class TestShare(VectorStepContract):
     step, settings, least, error = "share-items", {"own": 0.5, "clusters": 8}, 3, 0.5
 
 
+def test_shared_vectors_can_be_product_codes(data: Dataset) -> None:
+    codes = {"step": "share-items", "own": 0.5, "clusters": 8, "kind": "product", "code_bytes": 2}
+    lean, record = make_step(codes).apply(model(data), work(data))
+    assert record.applied
+    assert lean.source.items.distinct.kind == "low-rank"
+    assert lean.source.items.distinct.factors.kind == "product"
+    with pytest.raises(ConfigError, match="kind is one of float32, bfloat16"):
+        make_step({"step": "share-items", "kind": "shared"})
+    assert make_step({"step": "share-items"}).config.idle() == ("code_bytes",)
+
+
 def test_low_rank_factors_can_be_kept_in_few_bytes(data: Dataset) -> None:
     half, _ = make_step({"step": "low-rank-items", "share": 0.5}).apply(model(data), work(data))
     lean, record = make_step({"step": "items", "kind": "int8"}).apply(half, work(data))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from leanrec.compression import STEPS
 from leanrec.compression.base import STAGES
-from leanrec.compression.items import KINDS
+from leanrec.compression.tables import KINDS
 from leanrec.core.config import to_dict
 
 ROOT = Path(__file__).resolve().parents[2]

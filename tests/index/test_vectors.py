@@ -373,6 +373,20 @@ def test_shared_vectors_are_searched_once_and_answer_as_their_rows(
             np.testing.assert_array_equal(hits.scores_BK, told.scores_BK)
 
 
+def test_shared_vectors_where_everything_ties_or_few_rows_may_be_answered() -> None:
+    rng = np.random.default_rng(0)
+    vectors = made("shared", table(30_000, 4), own=0.4, clusters=4096, vectors="int8")
+    index, plain = CodedIndex(vectors), CodedIndex(made("float32", vectors.table()))
+    queries_BD = table(3, 4, seed=1)
+    queries_BD[1] = 0  # every row has the same score, more of them than there is room for at first
+    beyond = Jagged.from_rows([[-1, 30_000, 5], [0, 1, -7], [29_999]])
+    few_N = rng.random(30_000) < 0.01
+    for k, skip in ((10, (None, None)), (700, (None, few_N)), (50, (beyond, None))):
+        hits, told = index.search(queries_BD, k, *skip), plain.search(queries_BD, k, *skip)
+        np.testing.assert_array_equal(hits.items_BK, told.items_BK)
+        np.testing.assert_array_equal(hits.scores_BK, told.scores_BK)
+
+
 def test_a_map_grows_wider_with_its_vectors() -> None:
     vectors = made("shared", table(70_000, 2), own=0.93, clusters=430, vectors="int2")
     assert vectors.tensors()["place"].dtype == np.uint16

@@ -12,8 +12,10 @@ from typing import ClassVar
 
 from leanrec.compression.base import Step, StepConfig, StepRecord, Work
 from leanrec.compression.tables import (
+    KINDS,
     error_facts,
     inputs_of,
+    kept_as,
     rewritable,
     sample_queries,
     weighting_of,
@@ -28,8 +30,6 @@ from leanrec.index.vectors.low_rank import LowRankVectors
 from leanrec.runtime.recommender import Recommender
 
 __all__ = ["Items", "ItemsConfig"]
-
-KINDS = ("bfloat16", "int8", "int6", "int5", "int4", "int2", "product")
 
 
 class ItemsConfig(StepConfig, frozen=True, kw_only=True):
@@ -96,16 +96,10 @@ class Items(Step[ItemsConfig]):
 
     def _encoded(self, before: ItemVectors, weighting: Weighting) -> ItemVectors:
         config = self.config
-        kind = VECTORS[config.kind]
-        if config.kind != "product":
-            if isinstance(before, LowRankVectors):
-                seen = before.seen_by(weighting)
-                return before.with_factors(kind.encode(before.factors.table(), kind.Options(), seen))
-            return kind.encode(before.table(), kind.Options(), weighting)
-        rank = before.factors.shape[1] if isinstance(before, LowRankVectors) else before.shape[1]
-        width = -(-rank // config.code_bytes)
-        splits = -(-rank // width)  # so that every byte has values to name
-        codes = {"code_bytes": splits}
-        options = {"rank": rank, "factors": "product", "factors_options": codes, "splits": splits}
-        settings = build(LowRankVectors.Options, options, where=self.name)
-        return LowRankVectors.encode(before.table(), settings, weighting)
+        dim = before.factors.shape[1] if isinstance(before, LowRankVectors) else before.shape[1]
+        kind, options = kept_as(config.kind, dim, config.code_bytes)
+        settings = build(VECTORS[kind].Options, options, where=self.name)
+        if isinstance(before, LowRankVectors) and config.kind != "product":
+            seen = before.seen_by(weighting)
+            return before.with_factors(VECTORS[kind].encode(before.factors.table(), settings, seen))
+        return VECTORS[kind].encode(before.table(), settings, weighting)

@@ -28,9 +28,10 @@ for it, it has to be so twice, the second time right after the plan without it w
 
 
 class Rung(msgspec.Struct, frozen=True, kw_only=True):
-    """One plan measured. said: what came of its last step. pays: whether that step is worth having on this machine.
+    """One plan measured. said: what came of its last step. pays: whether it is worth having on this machine beside the
+    plan that it was compared with, which is most often the same without its last step.
 
-    A plan whose step was not applied has no figures.
+    A plan whose last step was not applied has no figures.
     """
 
     plan: tuple[str | dict[str, Any], ...]
@@ -79,7 +80,7 @@ def _short(value: Any) -> str:
 
 
 def rung(bench: Workbench, plan: Plan, price: Price, before: Rung | None = None) -> Rung:
-    """Measure one plan; `before` is the plan without its last step."""
+    """Measure one plan; `before` is the plan without the step in question, its last one in most cases."""
     probe = bench.probe(plan)
     record = probe.records[-1] if probe.records else None
     if probe.error or (record is not None and not record.applied):
@@ -207,5 +208,5 @@ def _cells(one: Rung) -> list[str]:
     change = f"{0.0 - 100 * figures.loss:+.2f} %" + " (proven)" * (one.lossless and bool(one.plan))
     return [
         one.name, change, f"{figures.p50_ms:.3f}", f"{figures.p99_ms:.3f}", f"{one.measured.served_per_second:,.0f}",
-        human(figures.memory), human(figures.size), f"{figures.cost:.4g}", "yes" if one.pays else "dropped",
+        human(figures.memory), human(figures.size), f"{figures.cost:.4g}", "yes" if one.pays else "no",
     ]  # fmt: skip

@@ -114,7 +114,7 @@ def _say_what_differs(journal: Journal) -> None:
 
 
 class _Search:
-    """One run of the four parts above."""
+    """One run of the five parts above."""
 
     def __init__(
         self, bench: Workbench, budget: Budget, price: Price, options: SearchOptions, space: PlanSpace
@@ -187,28 +187,35 @@ class _Search:
         return [one for one in rows if one.figures is not None]
 
     def _joined(self, rows: Sequence[Rung], dropped: Sequence[Rung]) -> list[Rung]:
-        """Each step that did not pay alone on top of the cheapest plan that may keep the promise, one after the other;
-        what pays there stays for the next."""
-        good = [(one.figures.cost, one.name, one) for one in rows if one.figures is not None and self._may_keep(one)]
-        best = min(good, key=lambda one: one[:2])[2] if good else rows[0]
+        """Each step that did not pay alone on top of the plan that would be judged first, one after the other; what
+        makes answers cheaper there stays for the next."""
+        best = min((one for one in rows if self._may_keep(one)), key=self._order, default=rows[0])
         if not best.plan:
             return []
         found: list[Rung] = []
         with step(f"trying what did not pay alone with {best.name}"):
             for one in dropped:
+                plan = self.space.joined(Plan(steps=best.plan), Plan(steps=one.plan))
+                if plan is None:
+                    continue
                 if self.bench.late(self._deadline(0.95)):
                     self.cut.append("before every step that did not pay alone had been tried with others")
                     break
-                plan = self.space.joined(Plan(steps=best.plan), Plan(steps=one.plan))
-                if plan is None or len(self.bench.probe(plan).kept) < len(plan.steps):
-                    continue
                 more = rung(self.bench, plan, self.price, best)
-                if more.figures is None:
+                if more.figures is None or len(self.bench.probe(plan).kept) < len(plan.steps):
                     continue
                 found.append(more)
-                if more.pays and self._may_keep(more):
+                if more.pays and self._may_keep(more) and self._order(more) < self._order(best):
                     best = more
         return found
+
+    def _order(self, one: Rung) -> tuple[float, float]:
+        """By which plans are judged: those that the users that certify can decide by their cost, then the others by
+        the users that they need."""
+        bound, users = self.budget.max_quality_loss, self._certifying()
+        needed = 0.0 if one.lossless else self.bench.loss(Plan(steps=one.plan), ALL_USERS).needed(bound)
+        assert one.figures is not None
+        return (0.0, one.figures.cost) if needed <= users else (needed, one.figures.cost)
 
     def _keeps(self, one: Rung) -> bool:
         return one.figures is not None and not _with_room(one.figures).over(self.budget)
@@ -229,12 +236,7 @@ class _Search:
         candidates = [self._settled(one) for one in rows if self._may_keep(one)]
         candidates = [one for one in candidates if self._may_keep(one)]
 
-        def order(one: Rung) -> tuple[float, float]:
-            needed = 0.0 if one.lossless else self.bench.loss(Plan(steps=one.plan), ALL_USERS).needed(bound)
-            assert one.figures is not None
-            return (0.0, one.figures.cost) if needed <= users else (needed, one.figures.cost)
-
-        candidates.sort(key=order)
+        candidates.sort(key=self._order)
         with step(f"judging {self.budget.metric} on {users:,} users that nothing was tuned on"):
             verdict = keep_promise(
                 candidates,

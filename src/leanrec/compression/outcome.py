@@ -71,7 +71,10 @@ class Optimised(msgspec.Struct, kw_only=True):
 
     def __str__(self) -> str:
         table = ladder_table(self.ladder or self.singles, self.budget.metric, self.price.currency)
-        dropped = [f"dropped: {one.name}: {one.said}" for one in self.singles[1:] if not one.pays]
+        chosen = () if self.chosen is None else self.chosen.plan
+        dropped = [
+            f"dropped: {one.name}: {one.said}" for one in self.singles[1:] if not one.pays and one.plan[0] not in chosen
+        ]
         quality = self.quality.sentences() if self.quality is not None else []
         proven = ["every step gives the same answers by proof: nothing is lost on any user"] * (
             bool(self.looks) and self.looks[-1].kept == "proof"

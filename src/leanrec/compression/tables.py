@@ -20,9 +20,21 @@ from leanrec.runtime.engines.factors import FactorsEngine
 from leanrec.runtime.recommender import Recommender
 from leanrec.runtime.sources.embedding import EmbeddingSource
 
-__all__ = ["error_facts", "inputs_of", "rewritable", "sample_queries", "weighting_of", "with_vectors", "written"]
+__all__ = [
+    "KINDS",
+    "error_facts",
+    "inputs_of",
+    "kept_as",
+    "rewritable",
+    "sample_queries",
+    "weighting_of",
+    "with_vectors",
+    "written",
+]
 
 F32 = npt.NDArray[np.float32]
+KINDS = ("bfloat16", "int8", "int6", "int5", "int4", "int2", "product")
+"""Ways in which item vectors take fewer bytes."""
 _QUERIES = 8192
 _BLOCK = 1 << 14
 
@@ -70,6 +82,17 @@ def weighting_of(source: EmbeddingSource, queries: Queries, work: Work, *, targe
     metric_DD = vectors_BD.T @ vectors_BD / len(vectors_BD)
     size = float(np.trace(metric_DD)) / len(metric_DD)
     return Weighting(rows_N=rows_N, metric_DD=asked * metric_DD + (1 - asked) * size * np.eye(len(metric_DD)))
+
+
+def kept_as(kind: str, dim: int, code_bytes: int) -> tuple[str, dict[str, Any]]:
+    """The kind of item vectors and its settings for one of `KINDS`: product codes stand in a basis in which at most
+    `code_bytes` bytes share what matters of D values evenly, each with values to name."""
+    if kind != "product":
+        return kind, {}
+    splits = -(-dim // -(-dim // code_bytes))
+    return "low-rank", {
+        "rank": dim, "factors": "product", "factors_options": {"code_bytes": splits}, "splits": splits,
+    }  # fmt: skip
 
 
 def with_vectors(

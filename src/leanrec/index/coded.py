@@ -35,7 +35,7 @@ _ROOM = 4096  # kept rows of a query before they are scored in full
 
 
 class CodedIndex(Index):
-    """Item vectors of any kind, scanned as they are; nothing is kept beside them."""
+    """Item vectors of any kind, scanned as they are; nothing is kept beside them, but for the rows of shared ones."""
 
     name = "coded"
     exact = True
@@ -97,7 +97,7 @@ class CodedIndex(Index):
 
     def bounds(self, query_D: F32) -> tuple[F64, F64]:
         """(N,) lower and (N,) upper bounds of every row's score, as the scan sees them."""
-        scan = scan_of(self._vectors)
+        scan = self._scan if self._shared is None else scan_of(self._vectors)
         prepared, radius_B = scan.prepare(frozen(query_D[None], np.float32))
         scores_BN = np.empty((1, len(self._vectors)), np.float32)
         scan.score(prepared, 0, scores_BN)
@@ -134,27 +134,27 @@ class CodedIndex(Index):
         checked_norms(queries_BD, "query vectors")
         shared = self._shared
         if shared is None:
-            answers = self._best(queries_BD, k, skip, _ROOM + k)
+            answers = self._ranked(queries_BD, k, skip)
         else:
             vectors, more = shared.skipped(skip)
             answers = (
                 shared.rows(*found, k, skip.rows_E[slice(*skip.offsets[b : b + 2])], skip)
-                for b, found in enumerate(self._best(queries_BD, k + more, vectors, len(shared.distinct)))
+                for b, found in enumerate(self._ranked(queries_BD, k + more, vectors, ties=True))
             )
         for b, (rows, scores) in enumerate(answers):
             items_BK[b, : len(rows)], scores_BK[b, : len(rows)] = rows[:k], scores[:k]
 
-    def _best(
-        self, queries_BD: F32, k: int, skip: Exclusions, most: int
+    def _ranked(
+        self, queries_BD: F32, k: int, skip: Exclusions, *, ties: bool = False
     ) -> Iterator[tuple[npt.NDArray[np.int32], F32]]:
-        """For each query the best k of what is searched, and more, by falling score; all that equal the k-th are among
-        them if `most`, how many may wait for their full scores, is the number of all."""
+        """For each query the best k of what is searched and some more, by falling score; with `ties` all that equal the
+        k-th."""
         batch, size = len(queries_BD), len(self._searched)
         scan = self._scan if batch < self._scan.decode_from else self._decoded
         prepared, radius_B = scan.prepare(queries_BD)
         radius_B = radius_B + self._slack(queries_BD)
         block = min(max(1024, _BUFFER // batch), size)
-        kept = Kept(batch, min(k, size), most + k + block)
+        kept = Kept(batch, min(k, size), _ROOM + 2 * k + block)
         buffer = np.empty(batch * block, np.float32)
         for low in range(0, size, block):
             count = min(block, size - low)
@@ -164,10 +164,13 @@ class CodedIndex(Index):
                 out_Bn, low, radius_B, kept.heaps_BK, kept.rows_BC, kept.scores_BC, kept.counts_B,
                 skip.rows_E, skip.offsets, skip.allowed_N,
             )  # fmt: skip
-            for b in np.flatnonzero(kept.counts_B > most).tolist():
-                kept.settle(b, self._searched, queries_BD[b], radius_B[b])
+            for b in np.flatnonzero(kept.counts_B > kept.rows_BC.shape[1] - block).tolist():
+                if ties:
+                    kept.make_room(b, radius_B[b], block)
+                else:
+                    kept.settle(b, self._searched, queries_BD[b], radius_B[b])
         for b in range(batch):
-            yield kept.best(b, self._searched, queries_BD[b], radius_B[b])
+            yield kept.ranked(b, self._searched, queries_BD[b], radius_B[b])
 
 
 class Kept:
@@ -182,7 +185,7 @@ class Kept:
         self.counts_B[b] = drop(radius, self.heaps_BK[b], self.rows_BC[b], self.scores_BC[b], self.counts_B[b])
         return int(self.counts_B[b])
 
-    def best(self, b: int, vectors: ItemVectors, query_D: F32, radius: float) -> tuple[npt.NDArray[np.int32], F32]:
+    def ranked(self, b: int, vectors: ItemVectors, query_D: F32, radius: float) -> tuple[npt.NDArray[np.int32], F32]:
         """A query's kept rows by their full scores, equal ones by row."""
         rows = self.rows_BC[b, : self._drop(b, radius)]
         scores = scores_of(vectors, rows, query_D[None], np.zeros(len(rows), np.int64))
@@ -193,6 +196,15 @@ class Kept:
         """Where too many rows lie within the radius, only the best k stay, with full scores."""
         k = self.heaps_BK.shape[1]
         if self._drop(b, radius) > _ROOM // 2 + k:
-            rows, scores = (part[:k] for part in self.best(b, vectors, query_D, radius))
+            rows, scores = (part[:k] for part in self.ranked(b, vectors, query_D, radius))
             self.counts_B[b] = len(rows)
             self.rows_BC[b, : len(rows)], self.scores_BC[b, : len(rows)] = rows, scores
+
+    def make_room(self, b: int, radius: float, count: int) -> None:
+        """Room for `count` more rows of a query, without losing any that may be among the best."""
+        if self._drop(b, radius) > (self.rows_BC.shape[1] - count) // 2:
+            for name in ("rows_BC", "scores_BC"):
+                before = getattr(self, name)
+                wider = np.empty((len(before), 2 * before.shape[1]), before.dtype)
+                wider[:, : before.shape[1]] = before
+                setattr(self, name, wider)

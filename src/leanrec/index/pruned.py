@@ -70,7 +70,7 @@ class PrunedIndex(CodedIndex):
             if not proven:
                 left.append(b)
                 continue
-            rows, scores = (part[:k] for part in one.best(0, self._vectors, queries_BD[b], radius_B[b]))
+            rows, scores = (part[:k] for part in one.ranked(0, self._vectors, queries_BD[b], radius_B[b]))
             items_BK[b, : len(rows)], scores_BK[b, : len(rows)] = rows, scores
         if left:
             self.scanned_queries += len(left)

@@ -13,7 +13,7 @@ import numpy as np
 from leanrec.kernels.heap import listed, replace_least
 from leanrec.kernels.jit import jit
 
-__all__ = ["drop", "keep", "keep_all"]
+__all__ = ["drop", "keep", "keep_all", "mark_places"]
 
 _CHUNK = 64
 
@@ -76,3 +76,11 @@ def drop(radius: Any, heap_K: Any, rows_C: Any, kept_C: Any, count: Any) -> Any:
             kept_C[left] = kept_C[i]
             left += 1
     return left
+
+
+@jit
+def mark_places(place_N: Any, allowed_N: Any, marked_C: Any) -> None:
+    """Set the places of allowed rows."""
+    for n in range(len(place_N)):
+        if allowed_N[n]:
+            marked_C[place_N[n]] = True

@@ -28,6 +28,7 @@ _EIGHT = 8
 _LANES = 32 if WIDE else 16
 """Codes that are taken at a time, and bytes that are read for them."""
 _I8, _I16, _I32, _I64 = (ir.IntType(size) for size in (8, 16, 32, 64))
+_SUMS = ir.VectorType(_I32, _EIGHT)
 
 
 def group_of(bits: int) -> tuple[int, int]:
@@ -48,21 +49,21 @@ def query_codes(coded_BD: npt.NDArray[np.integer[Any]], bits: int, *, fast: bool
 
 
 def _eight(bits: int, lanes: int = _LANES) -> Any:
-    """An intrinsic (codes, bytes of a row, padded codes, query, dots), all but two of them addresses; writes eight
-    int32. A step reads as many bytes as it takes codes, what more there is meets zeros of the query or no shuffle."""
+    """An intrinsic (codes, bytes of a row, padded codes, query, sums), all but two of them addresses; writes eight
+    int32. `lanes` bytes are read for as many codes: what they hold beyond these meets zeros of the query, or none."""
     octets, words = ir.VectorType(_I8, lanes), ir.VectorType(_I16, lanes)
-    ints, eight = ir.VectorType(_I32, lanes // 2), ir.VectorType(_I32, _EIGHT)
+    ints = ir.VectorType(_I32, lanes // 2)
     first_bytes = [bits * code // 8 for code in range(lanes)]
     both = ir.Constant(ir.VectorType(_I32, 2 * lanes), [at + more for at in first_bytes for more in (0, 1)])
     shifts = ir.Constant(words, [bits * code % 8 for code in range(lanes)])
     mask = ir.Constant(words, [(1 << bits) - 1] * lanes)
 
     @intrinsic
-    def dots(typingctx: Any, codes: Any, step: Any, padded: Any, query: Any, dots: Any) -> Any:
+    def eight(typingctx: Any, codes: Any, row_bytes: Any, padded: Any, query: Any, sums: Any) -> Any:
         return types.void(types.uintp, types.intp, types.intp, types.uintp, types.uintp), _generate
 
     def _generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        code_at, step, padded, query_at, dots_at = arguments
+        code_at, row_bytes, padded, query_at, sums_at = arguments
         name = "llvm.x86.avx512.pmaddw.d.512" if lanes == 32 else "llvm.x86.avx2.pmadd.wd"
         multiply = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
             builder.module, ir.FunctionType(ints, [words] * 2), name
@@ -78,7 +79,7 @@ def _eight(bits: int, lanes: int = _LANES) -> Any:
             spread = builder.bitcast(builder.shuffle_vector(found, ir.Constant(octets, None), both), words)
             return builder.and_(builder.lshr(spread, shifts), mask)
 
-        starts = [builder.add(code_at, builder.mul(step, _I64(row))) for row in range(_EIGHT)]
+        starts = [builder.add(code_at, builder.mul(row_bytes, _I64(row))) for row in range(_EIGHT)]
         before, loop, after = builder.block, builder.append_basic_block("codes"), builder.append_basic_block("summed")
         builder.branch(loop)
         builder.position_at_end(loop)
@@ -98,20 +99,20 @@ def _eight(bits: int, lanes: int = _LANES) -> Any:
             phi.add_incoming(new, loop)
         builder.cbranch(builder.icmp_signed("<", following, padded), loop, after)
         builder.position_at_end(after)
-        builder.store(_summed(builder, added, eight), builder.inttoptr(dots_at, eight.as_pointer()), align=1)
+        builder.store(_summed(builder, added), builder.inttoptr(sums_at, _SUMS.as_pointer()), align=1)
         return context.get_dummy_value()
 
-    return dots
+    return eight
 
 
-def _summed(builder: Any, totals: list[Any], eight: Any) -> Any:
+def _summed(builder: Any, totals: list[Any]) -> Any:
     """One register with the sums of the lanes of eight, in their order."""
 
     def chosen(one: Any, other: Any, *lanes: int) -> Any:
         return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(_I32, len(lanes)), list(lanes)))
 
     pairs = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
-        builder.module, ir.FunctionType(eight, [eight] * 2), "llvm.x86.avx2.phadd.d"
+        builder.module, ir.FunctionType(_SUMS, [_SUMS] * 2), "llvm.x86.avx2.phadd.d"
     )
     if totals[0].type.count > _EIGHT:
         totals = [builder.add(chosen(one, one, *range(8)), chosen(one, one, *range(8, 16))) for one in totals]
@@ -141,9 +142,9 @@ def _eight_rows(codes: Any, bits: Any, width: Any, padded: Any, query: Any, dots
 
 
 @jit
-def _code_dots_fast(codes_nW: Any, bits: Any, coded_EW: Any, first: Any, last: Any, dots: Any) -> None:
+def _code_dots_fast(codes_nW: Any, bits: Any, coded_1P: Any, first: Any, last: Any, dots: Any) -> None:
     size, width = codes_nW.shape
-    padded, codes, query, sums = coded_EW.shape[1], address_of(codes_nW), address_of(coded_EW), address_of(dots)
+    padded, codes, query, sums = coded_1P.shape[1], address_of(codes_nW), address_of(coded_1P), address_of(dots)
     read = (padded - _LANES) * bits // 8 + _LANES  # bytes from a row's first one on
     end = min(last, (size * width - read) // width + 1)  # rows whose reading stays within the array
     row = first
