@@ -3,9 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from leanrec.core.errors import BundleError
 from leanrec.index import certified
 from leanrec.index.certified import CertifiedInt8Index
 from leanrec.index.exact import ExactIndex
+from leanrec.kernels.panel_scan import BLOCK
+from leanrec.kernels.panels import PANEL
 
 from .contract import ExactIndexContract, table
 
@@ -32,3 +35,35 @@ class TestCertifiedInt8(ExactIndexContract):
 
     def test_wide_vectors_use_a_narrower_query(self) -> None:
         self.check(self.build(table(200, 700)), table(2, 700, seed=1), 10)
+
+
+def test_what_norms_rule_out_is_not_read() -> None:
+    items_ND = table(4000, 16)
+    items_ND[700:] *= 1e-3
+    index, queries_BD = CertifiedInt8Index.build(items_ND), table(20, 16, seed=1)
+    expected = index.search(queries_BD, 10)
+    codes_MG = index.codes_MG.copy()
+    codes_MG[BLOCK * 2 // PANEL :] = 255  # would reach anything, were it read
+    blind = CertifiedInt8Index(
+        items_ND, codes_MG, index.scales_N, index.levels_N, index.longest_J, index.order_N
+    )  # fmt: skip
+    for part in (slice(0, 20), slice(0, 1)):
+        hits, proof = blind.search_with_proof(queries_BD[part], 10)
+        np.testing.assert_array_equal(hits.items_BK, expected.items_BK[part])
+        assert (proof.refined_B <= 2 * BLOCK).all()
+
+
+def test_an_index_from_before_rows_were_sorted_answers() -> None:
+    items_ND, queries_BD = table(1500, 16), table(5, 16, seed=1)
+    index = CertifiedInt8Index.build(items_ND)
+    unsorted = CertifiedInt8Index.build(np.ones((1, 16), np.float32)).add(items_ND[:1])  # as rows come
+    for row in range(1, 40):
+        unsorted = unsorted.add(items_ND[row : row + 1])
+    rows = unsorted.order_N
+    np.testing.assert_array_equal(rows, np.arange(len(rows)))
+    tensors = {name: array for name, array in unsorted.tensors().items() if name != "order"}
+    old = CertifiedInt8Index.from_tensors(unsorted.items_ND, tensors)
+    np.testing.assert_array_equal(old.search(queries_BD, 10).items_BK, unsorted.search(queries_BD, 10).items_BK)
+    for wrong in (np.zeros(1500, np.int32), np.arange(1, 1501, dtype=np.int32)):
+        with pytest.raises(BundleError, match="order of the index does not name every row once"):
+            CertifiedInt8Index.from_tensors(items_ND, {**index.tensors(), "order": wrong})

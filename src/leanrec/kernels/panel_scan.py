@@ -1,7 +1,9 @@
 """A scan of int8 codes that serves a batch while a block of rows is near: bounds by 8 bits of the query, then by 15.
 
-A query is unit * (128 * a + b) with 8-bit a and b. Eight queries at a time meet a block's rows with a alone; the 32
-rows of a panel in which one reaches the k-th best meet b as well, and what still reaches it is offered.
+Rows stand by falling norm, as far as they came together, so that a query is done when its norm times the largest norm
+that is left falls short of its k-th best (the bound of LEMP, Teflioudi et al. 2015); on trained tables that is often
+soon. A query is unit * (128 * a + b) with 8-bit a and b. Eight queries at a time meet a block's rows with a alone; the
+32 rows of a panel in which one reaches the k-th best meet b as well, and what still reaches it is offered.
 """
 
 from __future__ import annotations
@@ -59,33 +61,54 @@ def _below(value: Any) -> Any:
 
 @jit
 def _scan_part(
-    state: Any, scan: Any, low: Any, high: Any, first_query: Any, last_query: Any, table: Any, asked: Any,
+    state: Any, scan: Any, first_block: Any, step: Any, first_query: Any, last_query: Any, table: Any, asked: Any,
     excluded_E: Any, excluded_at: Any, allowed_N: Any,
 ) -> None:  # fmt: skip
-    """Blocks low .. high - 1 for queries first_query .. last_query - 1.
+    """Every `step`-th block from the first for queries first_query .. last_query - 1.
 
     Arrays are indexed and not cut inside the loops: each view would count another reference, which threads wait for.
     """
-    codes_MG, scales_N, levels_N, longest_J, items_ND = table
+    codes_MG, scales_N, levels_N, order_N, longest_J, rest_J, items_ND = table
     rough_BG, fine_BG, bases_B2, facts_B7, queries_BD = asked
     heaps_SBK, rows_SBC, uppers_SBC, counts_SB, _, refined_SB = state
     size, room, batch, k = len(scales_N), rows_SBC.shape[2], heaps_SBK.shape[1], heaps_SBK.shape[2]
     heaps = heaps_SBK.reshape(-1)
     dots, fine = np.empty((_TOGETHER, BLOCK), np.int32), np.empty((1, PANEL), np.int32)
     lengths_n, rests_n = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
-    for block in range(low, high):
+    near_G = np.empty((_TOGETHER, rough_BG.shape[1]), np.int8)
+    open_b, asking_b = np.arange(first_query, last_query), np.empty(last_query - first_query, np.int64)
+    left = len(open_b)
+    for block in range(first_block, len(longest_J), step):
+        longest, rest = np.float64(longest_J[block]), np.float64(rest_J[block])
+        still, asking = 0, 0
+        for place in range(left):
+            b = open_b[place]
+            known = heaps[(scan * batch + b) * k]
+            if facts_B7[b, 6] * rest + _TINIER < known:
+                continue
+            open_b[still] = b
+            still += 1
+            if facts_B7[b, 6] * longest + _TINIER >= known:
+                asking_b[asking] = b
+                asking += 1
+        left = still
+        if left == 0:
+            break
+        if asking == 0:
+            continue
         first, last = block * BLOCK, min((block + 1) * BLOCK, size)
-        longest = np.float64(longest_J[block])
-        scales_n, levels_n = scales_N[first:last], levels_N[first:last]
-        for i in range(len(scales_n)):
-            lengths_n[i] = scales_n[i]
-            rests_n[i] = scales_n[i] * np.float32(levels_n[i])
+        for i in range(last - first):
+            lengths_n[i] = scales_N[first + i]
+            rests_n[i] = scales_N[first + i] * np.float32(levels_N[first + i])
         panels = -(-(last - first) // PANEL)
-        for start in range(first_query, last_query, _TOGETHER):
-            count = min(_TOGETHER, last_query - start)
-            panel_dots(codes_MG, first // PANEL, panels, rough_BG, start, count, dots)
+        for start in range(0, asking, _TOGETHER):
+            count = min(_TOGETHER, asking - start)
             for q in range(count):
-                b = start + q
+                for g in range(rough_BG.shape[1]):
+                    near_G[q, g] = rough_BG[asking_b[start + q], g]
+            panel_dots(codes_MG, first // PANEL, panels, near_G, 0, count, dots)
+            for q in range(count):
+                b = asking_b[start + q]
                 unit, rough_unit, slope_ = facts_B7[b, 0], facts_B7[b, 1], facts_B7[b, 2]
                 fine_slope, fine_slack = facts_B7[b, 4], facts_B7[b, 5] * longest + _TINIER
                 slope, base = np.float32(slope_), np.int32(bases_B2[b, 0])
@@ -93,8 +116,6 @@ def _scan_part(
                 cap = facts_B7[b, 6] * longest + _TINIER
                 heap = (scan * batch + b) * k
                 known = heaps[heap]
-                if cap < known:
-                    continue
                 floor = _below((known - slack) / rough_unit)
                 for panel in range(panels):
                     at = PANEL * panel
@@ -108,12 +129,15 @@ def _scan_part(
                     while bits != 0:
                         r = lowest_bit(bits)
                         bits &= bits - np.uint32(1)
-                        row = first + at + r
-                        if row >= size or (len(allowed_N) > 0 and not allowed_N[row]):
+                        place = first + at + r
+                        if place >= size:
+                            continue
+                        row = order_N[place]
+                        if len(allowed_N) > 0 and not allowed_N[row]:
                             continue
                         refined_SB[scan, b] += 1
                         wide = np.int64(dots[q, at + r]) - np.int64(base)
-                        scale, level = np.float64(lengths_n[at + r]), np.float64(levels_N[row])
+                        scale, level = np.float64(lengths_n[at + r]), np.float64(levels_N[place])
                         rough = rough_unit * (scale * (np.float64(wide) + slope_ * level)) + slack
                         narrow = np.int64(fine[0, r]) - bases_B2[b, 1]
                         centre = unit * scale * np.float64(128 * wide + narrow)
@@ -121,12 +145,12 @@ def _scan_part(
                         upper = min(min(centre + radius, rough), cap)
                         if upper < known or listed(excluded_E, excluded_at[b], excluded_at[b + 1], row):
                             continue
-                        place = counts_SB[scan, b]
-                        if place == room:
+                        kept = counts_SB[scan, b]
+                        if kept == room:
                             make_room(state, scan, b, items_ND, queries_BD)
-                            place = counts_SB[scan, b]
-                        rows_SBC[scan, b, place], uppers_SBC[scan, b, place] = row, upper
-                        counts_SB[scan, b] = place + 1
+                            kept = counts_SB[scan, b]
+                        rows_SBC[scan, b, kept], uppers_SBC[scan, b, kept] = row, upper
+                        counts_SB[scan, b] = kept + 1
                         if centre - radius > heaps[heap]:
                             replace_least(heaps, heap, k, centre - radius)
                         known = heaps[heap]
@@ -136,20 +160,20 @@ def _scan_part(
 def _scan_panels(
     state: State, parts: Any, table: Any, asked: Any, excluded_E: Any, excluded_at: Any, allowed_N: Any
 ) -> None:
-    """Offer every row: scan s of several takes the s-th share of the rows; a single one shares queries out to `parts`.
+    """Offer every row: scan s of several takes every s-th block; a single one shares queries out to `parts`.
 
-    table: codes (M, G, 32, 4), scales, levels (N), longest (N / 512), items (N, D). asked: the queries' a and b, both
-    (B, 4 G) int8, what to take off their sums (B, 2), facts (B, 7), and vectors.
+    table: codes (M, G, 32, 4), scales, levels, row at each place (N), the largest norm in each block and from there on
+    (N / 512), items (N, D). asked: the queries' a and b, both (B, 4 G) int8, what to take off their sums (B, 2), facts
+    (B, 7), and vectors.
     """
-    blocks, scans, batch = len(table[3]), len(state.heaps_SBK), len(asked[0])
-    rows_each, each = -(-blocks // scans), -(-batch // parts // _TOGETHER) * _TOGETHER
+    scans, batch = len(state.heaps_SBK), len(asked[0])
+    each = -(-batch // parts // _TOGETHER) * _TOGETHER
     for job in prange(max(scans, parts)):
         if scans > 1:
-            low, high = min(job * rows_each, blocks), min((job + 1) * rows_each, blocks)
-            _scan_part(state, job, low, high, 0, batch, table, asked, excluded_E, excluded_at, allowed_N)
+            _scan_part(state, job, job, scans, 0, batch, table, asked, excluded_E, excluded_at, allowed_N)
         else:
             first, last = min(job * each, batch), min((job + 1) * each, batch)
-            _scan_part(state, 0, 0, blocks, first, last, table, asked, excluded_E, excluded_at, allowed_N)
+            _scan_part(state, 0, 0, 1, first, last, table, asked, excluded_E, excluded_at, allowed_N)
 
 
 scan_panels = jit(_scan_panels)
