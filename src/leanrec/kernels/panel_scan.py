@@ -26,6 +26,10 @@ BLOCK = 512
 REST = 0.5 * (1 + 2e-6) / 255
 """A residual norm is at most level * REST * scale * sqrt(D)."""
 _TOGETHER = 8
+_RUN = 8
+"""Blocks that follow each other in a scan of several, so that reading them does not start anew all the time."""
+_FIRST = 16
+"""Blocks that one scan sees before the others begin."""
 _TINY = 1e-37  # of float32 sums, where subnormal numbers may be flushed to zero
 _TINIER = 1e-44  # of the answered score
 
@@ -61,12 +65,13 @@ def _below(value: Any) -> Any:
 
 @jit
 def _scan_part(
-    state: Any, scan: Any, first_block: Any, step: Any, first_query: Any, last_query: Any, table: Any, asked: Any,
-    excluded_E: Any, excluded_at: Any, allowed_N: Any,
+    state: Any, scan: Any, scans: Any, blocks: Any, first_query: Any, last_query: Any, floors_B: Any, table: Any,
+    asked: Any, excluded_E: Any, excluded_at: Any, allowed_N: Any,
 ) -> None:  # fmt: skip
-    """Every `step`-th block from the first for queries first_query .. last_query - 1.
+    """A scan's blocks of those from blocks[0] to blocks[1] - 1, dealt out in runs of a few, for queries first_query ..
+    last_query - 1. floors_B: a score that k rows are known to reach.
 
-    Arrays are indexed and not cut inside the loops: each view would count another reference, which threads wait for.
+    Arrays are indexed and not cut inside the inner loops: each view would count another reference, which threads wait for.
     """
     codes_MG, scales_N, levels_N, order_N, longest_J, rest_J, items_ND = table
     rough_BG, fine_BG, bases_B2, facts_B7, queries_BD = asked
@@ -78,12 +83,15 @@ def _scan_part(
     near_G = np.empty((_TOGETHER, rough_BG.shape[1]), np.int8)
     open_b, asking_b = np.arange(first_query, last_query), np.empty(last_query - first_query, np.int64)
     left = len(open_b)
-    for block in range(first_block, len(longest_J), step):
+    for turn in range(blocks[1] - blocks[0]):
+        block = blocks[0] + (turn // _RUN * scans + scan) * _RUN + turn % _RUN
+        if block >= blocks[1]:
+            break
         longest, rest = np.float64(longest_J[block]), np.float64(rest_J[block])
         still, asking = 0, 0
         for place in range(left):
             b = open_b[place]
-            known = heaps[(scan * batch + b) * k]
+            known = max(heaps[(scan * batch + b) * k], floors_B[b])
             if facts_B7[b, 6] * rest + _TINIER < known:
                 continue
             open_b[still] = b
@@ -97,9 +105,10 @@ def _scan_part(
         if asking == 0:
             continue
         first, last = block * BLOCK, min((block + 1) * BLOCK, size)
-        for i in range(last - first):
-            lengths_n[i] = scales_N[first + i]
-            rests_n[i] = scales_N[first + i] * np.float32(levels_N[first + i])
+        scales_n, levels_n = scales_N[first:last], levels_N[first:last]  # so that the loop runs many values at once
+        for i in range(len(scales_n)):
+            lengths_n[i] = scales_n[i]
+            rests_n[i] = scales_n[i] * np.float32(levels_n[i])
         panels = -(-(last - first) // PANEL)
         for start in range(0, asking, _TOGETHER):
             count = min(_TOGETHER, asking - start)
@@ -115,7 +124,7 @@ def _scan_part(
                 slack = facts_B7[b, 3] * longest + _TINIER + _TINY * rough_unit
                 cap = facts_B7[b, 6] * longest + _TINIER
                 heap = (scan * batch + b) * k
-                known = heaps[heap]
+                known = max(heaps[heap], floors_B[b])
                 floor = _below((known - slack) / rough_unit)
                 for panel in range(panels):
                     at = PANEL * panel
@@ -153,27 +162,39 @@ def _scan_part(
                         counts_SB[scan, b] = kept + 1
                         if centre - radius > heaps[heap]:
                             replace_least(heaps, heap, k, centre - radius)
-                        known = heaps[heap]
+                        known = max(heaps[heap], floors_B[b])
                     floor = _below((known - slack) / rough_unit)
 
 
 def _scan_panels(
     state: State, parts: Any, table: Any, asked: Any, excluded_E: Any, excluded_at: Any, allowed_N: Any
 ) -> None:
-    """Offer every row: scan s of several takes every s-th block; a single one shares queries out to `parts`.
+    """Offer every row. Several scans share the blocks out, after one of them has seen the first, whose rows are the
+    longest; a single one shares queries out to `parts`.
 
     table: codes (M, G, 32, 4), scales, levels, row at each place (N), the largest norm in each block and from there on
     (N / 512), items (N, D). asked: the queries' a and b, both (B, 4 G) int8, what to take off their sums (B, 2), facts
     (B, 7), and vectors.
     """
-    scans, batch = len(state.heaps_SBK), len(asked[0])
+    scans, batch, blocks = len(state.heaps_SBK), len(asked[0]), len(table[4])
     each = -(-batch // parts // _TOGETHER) * _TOGETHER
+    floors_B, first = np.full(batch, -np.inf), min(_FIRST, blocks)
+    if scans > 1:
+        _scan_part(
+            state, 0, 1, (0, first), 0, batch, floors_B, table, asked, excluded_E, excluded_at, allowed_N
+        )  # fmt: skip
+        for b in range(batch):
+            floors_B[b] = state.heaps_SBK[0, b, 0]
     for job in prange(max(scans, parts)):
         if scans > 1:
-            _scan_part(state, job, job, scans, 0, batch, table, asked, excluded_E, excluded_at, allowed_N)
+            _scan_part(
+                state, job, scans, (first, blocks), 0, batch, floors_B, table, asked, excluded_E, excluded_at, allowed_N
+            )  # fmt: skip
         else:
-            first, last = min(job * each, batch), min((job + 1) * each, batch)
-            _scan_part(state, 0, 0, 1, first, last, table, asked, excluded_E, excluded_at, allowed_N)
+            low, high = min(job * each, batch), min((job + 1) * each, batch)
+            _scan_part(
+                state, 0, 1, (0, blocks), low, high, floors_B, table, asked, excluded_E, excluded_at, allowed_N
+            )  # fmt: skip
 
 
 scan_panels = jit(_scan_panels)
