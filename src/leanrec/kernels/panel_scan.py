@@ -71,7 +71,7 @@ def _scan_part(
     """A scan's blocks of those from blocks[0] to blocks[1] - 1, dealt out in runs of a few, for queries first_query ..
     last_query - 1. floors_B: a score that k rows are known to reach.
 
-    Arrays are indexed and not cut inside the inner loops: each view would count another reference, which threads wait for.
+    Arrays are indexed and not cut inside the inner loops: a view counts another reference, which threads wait for.
     """
     codes_MG, scales_N, levels_N, order_N, longest_J, rest_J, items_ND = table
     rough_BG, fine_BG, bases_B2, facts_B7, queries_BD = asked
@@ -112,10 +112,15 @@ def _scan_part(
         panels = -(-(last - first) // PANEL)
         for start in range(0, asking, _TOGETHER):
             count = min(_TOGETHER, asking - start)
-            for q in range(count):
-                for g in range(rough_BG.shape[1]):
-                    near_G[q, g] = rough_BG[asking_b[start + q], g]
-            panel_dots(codes_MG, first // PANEL, panels, near_G, 0, count, dots)
+            together = asking_b[start]
+            if asking_b[start + count - 1] - together == count - 1:
+                panel_dots(codes_MG, first // PANEL, panels, rough_BG, together, count, dots)
+            else:
+                for q in range(count):
+                    b = asking_b[start + q]
+                    for g in range(rough_BG.shape[1]):
+                        near_G[q, g] = rough_BG[b, g]
+                panel_dots(codes_MG, first // PANEL, panels, near_G, 0, count, dots)
             for q in range(count):
                 b = asking_b[start + q]
                 unit, rough_unit, slope_ = facts_B7[b, 0], facts_B7[b, 1], facts_B7[b, 2]
