@@ -41,7 +41,7 @@ What each step of compression bought and cost, each row measured in a process of
 `python -m benchmarks.ladder`. The first row of a network is the same network in torch, eager, float32: encoder, product
 with the table, seen items masked, topk, one history at a time, on two threads. The column named after a metric is the
 change of that metric on users that tune: minus is worse. What is certified, on users that nothing was tuned on, stands
-below each table. A step that does not pay on this machine says no, one that could not be applied or measured is dropped.
+below each table. A step that does not pay on this machine says no; dropped is one that could not be applied.
 """
 LEFT_OUT = ("distil", "quantise-aware")
 MILLION, LIMIT = ("prune", "items", "share-items", "int8-items", "index", "engine", "serving"), 1200.0
