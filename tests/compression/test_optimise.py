@@ -187,6 +187,7 @@ def test_what_does_not_pay_alone_may_pay_with_others(data: Dataset, trained: Rec
     assert {one.name for one in found.singles if not one.pays} == {"useless", "helper"}
     assert found.chosen is not None and found.chosen.plan[1:] == ("helper",)
     assert found.ladder[-1].plan == found.chosen.plan and found.ladder[-1].pays
+    assert "dropped: useless" in str(found) and "dropped: helper" not in str(found)
 
 
 def test_what_is_proven_needs_no_certificate(data: Dataset, trained: Recommender, steady: list[str]) -> None:

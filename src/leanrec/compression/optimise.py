@@ -3,7 +3,7 @@
 1. The original and each step alone are measured; steps that lose on this machine leave the space of plans.
 2. A sampler searches what is left, by what is cheap to know (`workbench.Probe`) and by users that tune.
 3. The most promising plans meet more and more of these users, and the survivors are measured in fresh processes.
-4. Steps that did not pay alone are tried once more, on top of the cheapest of these: what is left to gain differs.
+4. Steps that did not pay alone are tried once more on top of the plan that would be judged first.
 5. Those that keep the budget are judged on users that nothing was tuned on, cheapest first, until one keeps the
    promise (`promise`).
 """

@@ -105,7 +105,7 @@ class Index(ABC):
     @property
     @abstractmethod
     def bytes_scanned(self) -> int:
-        """Bytes that one query reads in the scan, rescoring apart."""
+        """Bytes that one query reads in the scan at most, rescoring apart."""
 
 
 def marked(index: Index, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:

@@ -174,34 +174,15 @@ def four_codes(codes_NW: Any, row: Any, bits: Any, nth: Any) -> Any:
 
 
 @jit
-def _dots_8(codes_nW: Any, coded_EW: Any, first: Any, last: Any, dots: Any) -> None:
+def _dots_bytes(codes_nW: Any, bits: Any, coded_EW: Any, first: Any, last: Any, dots: Any) -> None:
+    """8, 4 and 2 bits: all first codes of the bytes, then all second ones."""
+    mask = np.uint8((1 << bits) - 1)
     for i in range(first, last):
         total = np.int32(0)
-        for w in range(codes_nW.shape[1]):
-            total += np.int32(codes_nW[i, w]) * np.int32(coded_EW[0, w])
-        dots[i - first] = total
-
-
-@jit
-def _dots_4(codes_nW: Any, coded_EW: Any, first: Any, last: Any, dots: Any) -> None:
-    for i in range(first, last):
-        total = np.int32(0)
-        for w in range(codes_nW.shape[1]):
-            total += np.int32(codes_nW[i, w] & np.uint8(15)) * np.int32(coded_EW[0, w])
-            total += np.int32(codes_nW[i, w] >> np.uint8(4)) * np.int32(coded_EW[1, w])
-        dots[i - first] = total
-
-
-@jit
-def _dots_2(codes_nW: Any, coded_EW: Any, first: Any, last: Any, dots: Any) -> None:
-    for i in range(first, last):
-        total = np.int32(0)
-        for w in range(codes_nW.shape[1]):
-            byte = codes_nW[i, w]
-            total += np.int32(byte & np.uint8(3)) * np.int32(coded_EW[0, w])
-            total += np.int32((byte >> np.uint8(2)) & np.uint8(3)) * np.int32(coded_EW[1, w])
-            total += np.int32((byte >> np.uint8(4)) & np.uint8(3)) * np.int32(coded_EW[2, w])
-            total += np.int32(byte >> np.uint8(6)) * np.int32(coded_EW[3, w])
+        for place in range(8 // bits):
+            shift = np.uint8(bits * place)
+            for w in range(codes_nW.shape[1]):
+                total += np.int32((codes_nW[i, w] >> shift) & mask) * np.int32(coded_EW[place, w])
         dots[i - first] = total
 
 
@@ -222,17 +203,17 @@ def _dots_fours(codes_nW: Any, bits: Any, fours: Any, coded_EW: Any, first: Any,
 
 @jit
 def _code_dots_plain(codes_nW: Any, bits: Any, coded_EW: Any, first: Any, last: Any, dots: Any) -> None:
-    """One loop for each number of bits, so that each runs many values at once."""
+    """A call for each number of bits, so that each is compiled for it and runs many values at once."""
     if bits == 8:
-        _dots_8(codes_nW, coded_EW, first, last, dots)
+        _dots_bytes(codes_nW, 8, coded_EW, first, last, dots)
     elif bits == 6:
         _dots_fours(codes_nW, 6, 1, coded_EW, first, last, dots)
     elif bits == 5:
         _dots_fours(codes_nW, 5, 2, coded_EW, first, last, dots)
     elif bits == 4:
-        _dots_4(codes_nW, coded_EW, first, last, dots)
+        _dots_bytes(codes_nW, 4, coded_EW, first, last, dots)
     else:
-        _dots_2(codes_nW, coded_EW, first, last, dots)
+        _dots_bytes(codes_nW, 2, coded_EW, first, last, dots)
 
 
 code_dots = _code_dots_fast if FAST else _code_dots_plain
