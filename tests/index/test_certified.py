@@ -43,10 +43,13 @@ def test_what_norms_rule_out_is_not_read() -> None:
     index, queries_BD = CertifiedInt8Index.build(items_ND), table(20, 16, seed=1)
     expected = index.search(queries_BD, 10)
     codes_MG = index.codes_MG.copy()
-    codes_MG[BLOCK * 2 // PANEL :] = 255  # would reach anything, were it read
-    blind = CertifiedInt8Index(
-        items_ND, codes_MG, index.scales_N, index.levels_N, index.longest_J, index.order_N
+    codes_MG[BLOCK * 2 // PANEL :, :, :, ::2] = 255  # would reach anything, were they read
+    scales_N = np.where(np.arange(4000) < 2 * BLOCK, index.scales_N, np.float32(1e3))
+    blind = CertifiedInt8Index(items_ND, codes_MG, scales_N, index.levels_N, index.longest_J, index.order_N)
+    seen = CertifiedInt8Index(
+        items_ND, codes_MG, scales_N, index.levels_N, np.full_like(index.longest_J, 1e3), index.order_N
     )  # fmt: skip
+    assert (seen.search_with_proof(queries_BD, 10)[1].refined_B > 2 * BLOCK).any()
     for part in (slice(0, 20), slice(0, 1)):
         hits, proof = blind.search_with_proof(queries_BD[part], 10)
         np.testing.assert_array_equal(hits.items_BK, expected.items_BK[part])
