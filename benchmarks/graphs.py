@@ -21,7 +21,7 @@ import numpy.typing as npt
 from benchmarks.harness import ROOT, THREADS
 from benchmarks.retrieval import F32, Search, synthetic
 
-__all__ = ["LARGE", "LIBRARIES", "SMALL", "Graph", "graph", "is_built"]
+__all__ = ["LARGE", "LIBRARIES", "SMALL", "Graph", "graph", "graph_file", "is_built"]
 
 CACHE = ROOT / ".cache" / "graphs"
 SMALL = tuple(
@@ -46,6 +46,17 @@ class Graph:
 
 def graph(program: str, items_ND: F32, edges: int, window: int) -> Graph:
     """The graph, from the cache if it was built before."""
+    place, spent = _built(program, items_ND, edges, window)
+    return Graph(LIBRARIES[program].load(items_ND, place), spent)
+
+
+def graph_file(program: str, items_ND: F32, edges: int, window: int) -> tuple[Path, float]:
+    """Where the cache has the graph of a library that writes one file, and the seconds that building took."""
+    place, spent = _built(program, items_ND, edges, window)
+    return place / "graph", spent
+
+
+def _built(program: str, items_ND: F32, edges: int, window: int) -> tuple[Path, float]:
     place = _place(program, items_ND, edges, window)
     said = place / "seconds.json"
     if not said.exists():
@@ -55,7 +66,7 @@ def graph(program: str, items_ND: F32, edges: int, window: int) -> Graph:
         spent = time.perf_counter() - start
         keep(place)
         said.write_text(json.dumps(spent))
-    return Graph(LIBRARIES[program].load(items_ND, place), json.loads(said.read_text()))
+    return place, json.loads(said.read_text())
 
 
 def is_built(program: str, items_ND: F32, edges: int, window: int) -> bool:

@@ -131,6 +131,38 @@ class VectorsContract:
                     lower_N, upper_N = index.bounds(queries_BD[b])
                     assert ((lower_N <= scores_N) & (scores_N <= upper_N)).all()
 
+    @pytest.mark.parametrize("batch", [1, 5, 20])
+    def test_a_search_that_ends_early_is_brute_force(self, batch: int) -> None:
+        """Rows of very different lengths, the long ones anywhere, many that are the same, some queries of zero."""
+        rng = np.random.default_rng(batch)
+        size, dim = 5003, 12
+        lengths_N = np.exp(rng.normal(0, 2, size // 32 + 1))[np.arange(size) // 32]
+        table_ND = (rng.standard_normal((size, dim)) * lengths_N[:, None]).astype(np.float32)
+        table_ND[rng.integers(0, size, 600)] = table_ND[int(np.argmax(lengths_N))]
+        vectors = self.made(table_ND)
+        index, whole_ND = CodedIndex(vectors), vectors.table()
+        queries_BD = rng.standard_normal((batch, dim)).astype(np.float32)
+        if batch > 1:
+            queries_BD[1] = 0
+        exclude = Jagged.from_rows([rng.integers(0, size, 40 * b) for b in range(batch)])
+        allowed_N = rng.random(size) < 0.2
+        for k, skip in (
+            (1, (None, None)),
+            (10, (exclude, None)),
+            (10, (exclude, allowed_N)),
+            (3000, (None, allowed_N)),
+        ):
+            hits = index.search(queries_BD, k, *skip)
+            for b in range(batch):
+                scores_N = canonical_scores_reference(whole_ND, np.arange(size), queries_BD, np.full(size, b))
+                may_N = np.ones(size, np.bool_) if skip[1] is None else allowed_N.copy()
+                if skip[0] is not None:
+                    may_N[exclude[b]] = False
+                best = np.lexsort((np.arange(size), -scores_N))
+                best = best[may_N[best]][:k]
+                np.testing.assert_array_equal(hits.items_BK[b, : len(best)], best)
+                np.testing.assert_array_equal(hits.scores_BK[b, : len(best)], scores_N[best])
+
 
 class TestFloat32(VectorsContract):
     kind, error = "float32", 0.0

@@ -1,25 +1,41 @@
-"""Centroids of a table by k-means (Lloyd), in float32 products of blocks."""
+"""Centroids of a table by k-means (Lloyd), in float32 products of tiles that stay in the second cache."""
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import numpy.typing as npt
+
+from leanrec.kernels.blas import blas_threads
+from leanrec.kernels.threads import spread
 
 __all__ = ["assign", "centroids_of"]
 
 _SAMPLE = 64  # rows a centroid that k-means looks at
-_BLOCK = 1 << 14
+_TILE = 512  # rows, and centroids, of a product
 
 
 def assign(items_ND: npt.NDArray[np.float32], centroids_LD: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
     """(N,) the centroid nearest to each row, by Euclidean distance."""
     halves_L = np.square(centroids_LD).sum(axis=1) / 2
-    nearest_N = np.empty(len(items_ND), np.int32)
-    for start in range(0, len(items_ND), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        scores_nL = items_ND[part] @ centroids_LD.T
-        scores_nL -= halves_L
-        nearest_N[part] = scores_nL.argmax(axis=1)
+    nearest_N = np.zeros(len(items_ND), np.int32)
+
+    def nearest_of(low: int, high: int) -> None:
+        for start in range(low, high, _TILE):
+            rows_nD = items_ND[start : min(start + _TILE, high)]
+            best_n = np.full(len(rows_nD), -np.inf, np.float32)
+            nearest_n = nearest_N[start : start + len(rows_nD)]
+            for first in range(0, len(centroids_LD), _TILE):
+                scores_nl = rows_nD @ centroids_LD[first : first + _TILE].T
+                scores_nl -= halves_L[first : first + _TILE]
+                winner_n = scores_nl.argmax(axis=1)
+                score_n = scores_nl[np.arange(len(rows_nD)), winner_n]
+                better_n = score_n > best_n
+                nearest_n[better_n] = winner_n[better_n] + first
+                best_n[better_n] = score_n[better_n]
+
+    with blas_threads(1):  # each thread has its own products
+        spread(nearest_of, len(items_ND), numba.get_num_threads(), _TILE)
     return nearest_N
 
 

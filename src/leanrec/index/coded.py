@@ -1,8 +1,9 @@
 """An exact scan of item vectors as they are kept (`index.scans`), without a float32 table.
 
 Scores of the scan are right up to one radius a query; the rows that may still win are decoded and scored in full, so
-ids and scores are those of brute force over the decoded rows. Where rows share vectors, the vectors are searched, and
-the best ones name their rows (`index.sharing`).
+ids and scores are those of brute force over the decoded rows. Blocks with long rows are scanned first, until none that
+is left can win (`index.norm_order`). Where rows share vectors, the vectors are searched, and the best ones name their
+rows (`index.sharing`).
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits
 from leanrec.index.base import Index, answerable, marked, padded, removed_rows, stored_removed
 from leanrec.index.bounded import MAX_NORM, Exclusions, checked_norms, frozen
+from leanrec.index.norm_order import NormOrder
 from leanrec.index.scans import TINY, UNIT, DecodedScan, norms_of, scan_of
 from leanrec.index.sharing import SharedRows
 from leanrec.index.vectors import Float32Vectors, ItemVectors, scores_of
 from leanrec.index.vectors.shared import SharedVectors
-from leanrec.kernels.candidates import drop, keep_all
+from leanrec.kernels.candidates import BLOCK, drop, keep_all
 
 __all__ = ["CodedIndex", "Kept"]
 
@@ -31,22 +33,26 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 _QUERIES = 64
 _BUFFER = 1 << 18  # scores of a block of rows, for all queries of a call
+_FIRST = 1 << 10  # scores of all queries before it is asked for the first time whether one is done
 _ROOM = 4096  # kept rows of a query before they are scored in full
 
 
 class CodedIndex(Index):
-    """Item vectors of any kind, scanned as they are; nothing is kept beside them, but for the rows of shared ones."""
+    """Item vectors of any kind, scanned as they are; nothing is stored beside them. In memory there are the norms of
+    blocks (.4 bytes a row), and for shared vectors their rows."""
 
     name = "coded"
     exact = True
 
-    def __init__(self, vectors: ItemVectors) -> None:
+    def __init__(self, vectors: ItemVectors, order: NormOrder | None = None) -> None:
+        """order: that of what is searched, where it is known."""
         self._vectors = vectors
         self._shared = SharedRows(vectors) if isinstance(vectors, SharedVectors) else None
         self._searched = self._shared.distinct if self._shared else vectors
         self._scan = scan_of(self._searched)
-        self._decoded = DecodedScan(self._searched, self._scan.longest)
-        if not self._scan.longest <= MAX_NORM:
+        self._order = order or NormOrder.of(self._searched)
+        self._decoded = DecodedScan(self._searched, self._order.longest)
+        if not max(self._scan.longest, self._order.longest) <= MAX_NORM:
             raise InputError("the item vectors hold NaN, infinity or numbers too large: train the model again")
 
     @property
@@ -74,7 +80,8 @@ class CodedIndex(Index):
         return index
 
     def add(self, items_MD: F32) -> Self:
-        grown = type(self)(self._vectors.added(frozen(items_MD, np.float32)))
+        more = self._vectors.added(frozen(items_MD, np.float32))
+        grown = type(self)(more, None if self._shared else NormOrder.of(more, self._order, len(self._vectors)))
         if len(self.removed_N):
             grown.removed_N = padded(self.removed_N, len(grown.vectors))
         return grown
@@ -99,10 +106,11 @@ class CodedIndex(Index):
         """(N,) lower and (N,) upper bounds of every row's score, as the scan sees them."""
         scan = self._scan if self._shared is None else scan_of(self._vectors)
         prepared, radius_B = scan.prepare(frozen(query_D[None], np.float32))
-        scores_BN = np.empty((1, len(self._vectors)), np.float32)
-        scan.score(prepared, 0, scores_BN)
-        radius = radius_B[0] + self._slack(query_D[None])[0]
-        return scores_BN[0] - radius, scores_BN[0] + radius
+        blocks_M = np.arange(-(-len(self._vectors) // BLOCK), dtype=np.int32)
+        scores_1n = np.empty((1, BLOCK * len(blocks_M)), np.float32)
+        scan.score(prepared, blocks_M, scores_1n)
+        scores_N, radius = scores_1n[0, : len(self._vectors)], radius_B[0] + self._slack(query_D[None])[0]
+        return scores_N - radius, scores_N + radius
 
     def _slack(self, queries_BD: F32) -> F64:
         """(B,) rounding that is the same for all kinds: of the answered score, of the scan's, and of comparing them."""
@@ -149,26 +157,39 @@ class CodedIndex(Index):
     ) -> Iterator[tuple[npt.NDArray[np.int32], F32]]:
         """For each query the best k of what is searched and some more, by falling score; with `ties` all that equal the
         k-th."""
-        batch, size = len(queries_BD), len(self._searched)
+        batch, order = len(queries_BD), self._order
         scan = self._scan if batch < self._scan.decode_from else self._decoded
         prepared, radius_B = scan.prepare(queries_BD)
         radius_B = radius_B + self._slack(queries_BD)
-        block = min(max(1024, _BUFFER // batch), size)
-        kept = Kept(batch, min(k, size), _ROOM + 2 * k + block)
-        buffer = np.empty(batch * block, np.float32)
-        for low in range(0, size, block):
-            count = min(block, size - low)
-            out_Bn = buffer[: batch * count].reshape(batch, count)
-            scan.score(prepared, low, out_Bn)
+        lengths_B = norms_of(queries_BD) * (1 + 1e-6) + TINY
+        blocks = len(order.order_M)
+        most = min(max(1024, _BUFFER // batch) // BLOCK, blocks)
+        kept = Kept(batch, min(k, len(self._searched)), _ROOM + 2 * k + most * BLOCK)
+        buffer = np.empty(batch * most * BLOCK, np.float32)
+        live_L = np.arange(batch)
+        low, count = 0, min(_FIRST // BLOCK, most) if order.useful else most
+        while low < blocks:
+            some_M = order.order_M[low : low + count]
+            out_Ln = buffer[: len(live_L) * len(some_M) * BLOCK].reshape(len(live_L), -1)
+            scan.score(prepared, some_M, out_Ln)
             keep_all(
-                out_Bn, low, radius_B, kept.heaps_BK, kept.rows_BC, kept.scores_BC, kept.counts_B,
+                out_Ln, some_M, live_L, radius_B, kept.heaps_BK, kept.rows_BC, kept.scores_BC, kept.counts_B,
                 skip.rows_E, skip.offsets, skip.allowed_N,
             )  # fmt: skip
-            for b in np.flatnonzero(kept.counts_B > kept.rows_BC.shape[1] - block).tolist():
+            low, count = low + len(some_M), min(4 * count, most)
+            for b in np.flatnonzero(kept.counts_B > kept.rows_BC.shape[1] - most * BLOCK).tolist():
                 if ties:
-                    kept.make_room(b, radius_B[b], block)
+                    kept.make_room(b, radius_B[b], most * BLOCK)
                 else:
                     kept.settle(b, self._searched, queries_BD[b], radius_B[b])
+            if order.useful and low < blocks:
+                least_L = (kept.heaps_BK[live_L, 0] - radius_B[live_L]) / lengths_B[live_L]
+                may_win_L = order.rest_M[low] >= least_L
+                if not may_win_L.all():
+                    live_L, prepared = live_L[may_win_L], tuple(part[may_win_L] for part in prepared)
+                    if not len(live_L):
+                        break
+                count = min(count, max(1, order.blocks_from(float(least_L.min())) - low))
         for b in range(batch):
             yield kept.ranked(b, self._searched, queries_BD[b], radius_B[b])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, Self
 
 import faiss
@@ -32,14 +33,15 @@ class FaissHnswConfig(Config, frozen=True, kw_only=True):
 
 
 class FaissHnswIndex(LibraryIndex):
-    """The table (copied by faiss) and a graph over it."""
+    """The table (copied by faiss) and a graph over it. `looking` changes `depth`, the candidates a search keeps."""
 
     name = "faiss-hnsw"
     Options = FaissHnswConfig
 
     def __init__(self, items_ND: npt.NDArray[np.float32], graph: Any) -> None:
+        """graph: a faiss IndexHNSWFlat over the table."""
         super().__init__(items_ND)
-        self._graph = graph
+        self._graph, self.depth = graph, int(graph.hnsw.efSearch)
 
     @classmethod
     def build(cls, items_ND: npt.NDArray[np.float32], config: FaissHnswConfig | None = None) -> Self:
@@ -51,8 +53,14 @@ class FaissHnswIndex(LibraryIndex):
         graph.add(table)
         return cls(table, graph)
 
+    def looking(self, depth: int) -> Self:
+        """The same index, with another number of candidates that a search keeps."""
+        other = copy(self)
+        other.depth = depth
+        return other
+
     def candidates(self, queries_BD: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.integer]:
-        depth = max(self._graph.hnsw.efSearch, count)
+        depth = max(self.depth, count)
         rows: npt.NDArray[np.int64] = self._graph.search(
             queries_BD, count, params=faiss.SearchParametersHNSW(efSearch=depth)
         )[1]
@@ -60,6 +68,7 @@ class FaissHnswIndex(LibraryIndex):
 
     def extended(self, items_ND: npt.NDArray[np.float32], added: int) -> Self:
         graph = faiss.clone_index(self._graph)
+        graph.hnsw.efSearch = self.depth
         graph.add(np.ascontiguousarray(items_ND[len(items_ND) - added :]))
         return type(self)(items_ND, graph)
 
@@ -67,12 +76,12 @@ class FaissHnswIndex(LibraryIndex):
     def bytes_scanned(self) -> int:
         """Of an average query, when the search meets all neighbours of the candidates it keeps."""
         hnsw = self._graph.hnsw
-        met = min(len(self.items_ND), hnsw.efSearch * hnsw.nb_neighbors(0))
+        met = min(len(self.items_ND), self.depth * hnsw.nb_neighbors(0))
         return int(met * 4 * (self.items_ND.shape[1] + 1))
 
     def stored(self) -> dict[str, npt.NDArray[Any]]:
         hnsw = self._graph.hnsw
-        facts = [hnsw.entry_point, hnsw.max_level, hnsw.efConstruction, hnsw.efSearch, hnsw.nb_neighbors(1)]
+        facts = [hnsw.entry_point, hnsw.max_level, hnsw.efConstruction, self.depth, hnsw.nb_neighbors(1)]
         return {
             "neighbours": faiss.vector_to_array(hnsw.neighbors).astype(np.int32),
             "offsets": faiss.vector_to_array(hnsw.offsets).astype(np.int64),

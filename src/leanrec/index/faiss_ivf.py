@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, Self
 
 import faiss
@@ -31,7 +32,7 @@ class FaissIvfConfig(Config, frozen=True, kw_only=True):
 
 
 class FaissIvfIndex(LibraryIndex):
-    """The table (copied by faiss, list by list), centroids, and the list of each row."""
+    """The table (copied by faiss, list by list), centroids, and the list of each row. `probing` changes `probes`."""
 
     name = "faiss-ivf"
     Options = FaissIvfConfig
@@ -50,7 +51,7 @@ class FaissIvfIndex(LibraryIndex):
         self._lists = faiss.IndexIVFFlat(
             self._quantizer, self.centroids_LD.shape[1], len(self.centroids_LD), faiss.METRIC_INNER_PRODUCT
         )
-        self._lists.is_trained, self._lists.nprobe = True, probes
+        self._lists.is_trained = True
         rows, where = np.arange(len(items_ND), dtype=np.int64), np.ascontiguousarray(list_N, np.int64)
         self._lists.add_core(
             len(rows), faiss.swig_ptr(self.items_ND), faiss.swig_ptr(rows), faiss.swig_ptr(where)
@@ -66,8 +67,15 @@ class FaissIvfIndex(LibraryIndex):
         centroids_LD = centroids_of(table, lists, config.iterations, config.seed)
         return cls(table, centroids_LD, assign(table, centroids_LD), config.probes)
 
+    def probing(self, probes: int) -> Self:
+        """The same index, scanning another number of lists."""
+        other = copy(self)
+        other.probes = probes
+        return other
+
     def candidates(self, queries_BD: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.integer]:
-        rows: npt.NDArray[np.int64] = self._lists.search(queries_BD, count)[1]
+        told = faiss.SearchParametersIVF(nprobe=min(self.probes, len(self.centroids_LD)))
+        rows: npt.NDArray[np.int64] = self._lists.search(queries_BD, count, params=told)[1]
         return rows
 
     def extended(self, items_ND: npt.NDArray[np.float32], added: int) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, Self
 
 import faiss
@@ -27,7 +28,7 @@ class FaissPqConfig(Config, frozen=True, kw_only=True):
 
 
 class FaissPqIndex(LibraryIndex):
-    """D / width / 2 bytes a row, all of them scanned."""
+    """D / width / 2 bytes a row, all of them scanned. `refining` changes how many are scored in full."""
 
     name = "faiss-pq"
     Options = FaissPqConfig
@@ -53,6 +54,12 @@ class FaissPqIndex(LibraryIndex):
             codes.train(np.random.default_rng(0).standard_normal((64, dim), dtype=np.float32))
         codes.add(table)
         return cls(table, codes, config.refine)
+
+    def refining(self, refine: float) -> Self:
+        """The same index, scoring another number of rows in full for each one that is answered."""
+        other = copy(self)
+        other.more = refine
+        return other
 
     def candidates(self, queries_BD: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.integer]:
         rows: npt.NDArray[np.int64] = self._scan.search(queries_BD, count)[1]

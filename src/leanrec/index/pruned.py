@@ -54,7 +54,7 @@ class PrunedIndex(CodedIndex):
         self, queries_BD: F32, k: int, skip: Exclusions, items_BK: npt.NDArray[np.int32], scores_BK: F32
     ) -> None:
         checked_norms(queries_BD, "query vectors")
-        partial_BMC, radius_B = self._scan.prepare(queries_BD)
+        (partial_BMC,), radius_B = self._scan.prepare(queries_BD)
         radius_B = radius_B + self._slack(queries_BD)
         left = []
         for b in range(len(queries_BD)):

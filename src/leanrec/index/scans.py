@@ -1,4 +1,4 @@
-"""Scores of item vectors as they are kept, right up to one radius a query: what `coded` scans.
+"""Scores of item vectors as they are kept, right up to one radius a query: what `coded` scans, block by block.
 
 - 8, 6, 5, 4 or 2 bits: codes times a query of 16 bits in whole numbers, then scale and offset of the row;
 - product codes: the query's scores of all M x 256 pieces, then M look-ups a row (the sub-id trick of RecJPQ);
@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from leanrec.index.vectors.low_rank import LowRankVectors
 from leanrec.index.vectors.product import ProductVectors
 from leanrec.index.vectors.rowwise import RowwiseVectors
 from leanrec.index.vectors.shared import SharedVectors
+from leanrec.kernels.candidates import BLOCK
 from leanrec.kernels.code_dots import query_codes
 from leanrec.kernels.nibbles import FAST
 from leanrec.kernels.product import score_product, score_product_parallel
@@ -31,13 +31,14 @@ __all__ = ["TINY", "UNIT", "DecodedScan", "Scan", "norms_of", "scan_of"]
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+I32 = npt.NDArray[np.int32]
 UNIT = 2.0**-24
 TINY = 2.0**-120
 _WORTH_THREADS = 4 << 20  # bytes of codes below which starting threads costs more than it saves
 
 
 class Scan(ABC):
-    """Scores of consecutive rows for queries, each right up to the radius of its query."""
+    """Scores of blocks of BLOCK consecutive rows for queries, each right up to the radius of its query."""
 
     longest: float
     """At least the norm of every decoded row."""
@@ -46,11 +47,12 @@ class Scan(ABC):
 
     @abstractmethod
     def prepare(self, queries_BD: F32) -> tuple[Any, F64]:
-        """What `score` reads of the queries, and (B,) how far its scores are from exact products at most."""
+        """What `score` reads of the queries (arrays by query, in a tuple), and (B,) how far its scores are from exact
+        products at most."""
 
     @abstractmethod
-    def score(self, prepared: Any, low: int, out_Bn: F32) -> None:
-        """Scores of rows low, low + 1, ... for every query."""
+    def score(self, prepared: Any, blocks_M: I32, out_Bn: F32) -> None:
+        """(B, BLOCK M) scores of the rows of blocks for every query; -inf behind the last row."""
 
 
 class DecodedScan(Scan):
@@ -64,10 +66,18 @@ class DecodedScan(Scan):
     def prepare(self, queries_BD: F32) -> tuple[Any, F64]:
         dim = queries_BD.shape[1]
         gamma = dim * UNIT / (1 - dim * UNIT)
-        return queries_BD, gamma * 1.001 * norms_of(queries_BD) * self.longest + (dim + 2) * TINY
+        return (queries_BD,), gamma * 1.001 * norms_of(queries_BD) * self.longest + (dim + 2) * TINY
 
-    def score(self, prepared: Any, low: int, out_Bn: F32) -> None:
-        np.matmul(prepared, self._vectors.block(low, low + out_Bn.shape[1]).T, out=out_Bn)
+    def score(self, prepared: Any, blocks_M: I32, out_Bn: F32) -> None:
+        if bool((np.diff(blocks_M) == 1).all()):
+            low = BLOCK * int(blocks_M[0])
+            rows_nD = self._vectors.block(low, min(low + out_Bn.shape[1], len(self._vectors)))
+            np.matmul(prepared[0], rows_nD.T, out=out_Bn[:, : len(rows_nD)])
+            out_Bn[:, len(rows_nD) :] = -np.inf
+        else:
+            rows_n, behind_n = _rows_of(blocks_M, len(self._vectors))
+            np.matmul(prepared[0], self._vectors.gather(rows_n).T, out=out_Bn)
+            out_Bn[:, behind_n] = -np.inf
 
 
 class RowwiseScan(Scan):
@@ -82,9 +92,6 @@ class RowwiseScan(Scan):
         self._reach = float(scales_N.max(initial=0)) * self._top * vectors.shape[1] ** 0.5
         ends_N = np.maximum(np.abs(offsets_N), np.abs(offsets_N + self._top * scales_N))
         self.longest = float(ends_N.max(initial=0)) * vectors.shape[1] ** 0.5 * (1 + 1e-6)
-        self._run: Callable[..., None] = (
-            score_codes_parallel if vectors.codes_NW.nbytes >= _WORTH_THREADS else score_codes
-        )
 
     def prepare(self, queries_BD: F32) -> tuple[Any, F64]:
         dim = queries_BD.shape[1]
@@ -99,9 +106,10 @@ class RowwiseScan(Scan):
         radius_B = self._reach * (error_B * (1 + 1e-6) + 2.0**-40 * norms_of(queries_BD))
         return (coded_BEW, facts_B2), radius_B + 2 * UNIT * norms_of(queries_BD) * self.longest * dim**0.5 + TINY
 
-    def score(self, prepared: Any, low: int, out_Bn: F32) -> None:
-        part, own = slice(low, low + out_Bn.shape[1]), self._vectors
-        self._run(own.codes_NW[part], own.scales_N[part], own.offsets_N[part], own.bits, *prepared, out_Bn)
+    def score(self, prepared: Any, blocks_M: I32, out_Bn: F32) -> None:
+        own, (coded_BEW, facts_B2) = self._vectors, prepared
+        run = score_codes_parallel if out_Bn.shape[1] * own.codes_NW.shape[1] >= _WORTH_THREADS else score_codes
+        run(own.codes_NW, own.scales_N, own.offsets_N, own.bits, coded_BEW, facts_B2, blocks_M, out_Bn)
 
 
 class ProductScan(Scan):
@@ -112,9 +120,6 @@ class ProductScan(Scan):
         self._squares_MC = np.square(vectors.pieces_MCW.astype(np.float64)).sum(axis=2)
         self._size = float(np.abs(vectors.levels_S).max())
         self.longest = self._size * float(np.sqrt(self._squares_MC.max(axis=1, initial=0).sum())) * (1 + 1e-6)
-        self._run: Callable[..., None] = (
-            score_product_parallel if vectors.codes_NM.nbytes >= _WORTH_THREADS else score_product
-        )
 
     def partial(self, queries_BD: F32) -> F32:
         """(B, M, 256) scores of every piece."""
@@ -128,11 +133,12 @@ class ProductScan(Scan):
     def prepare(self, queries_BD: F32) -> tuple[Any, F64]:
         splits, _, width = self._vectors.pieces_MCW.shape
         radius_B = (width + splits + 4) * UNIT * 1.001 * splits**0.5 * norms_of(queries_BD) * self.longest
-        return self.partial(queries_BD), radius_B + (width + splits + 4) * max(self._size, 1.0) * TINY
+        return (self.partial(queries_BD),), radius_B + (width + splits + 4) * max(self._size, 1.0) * TINY
 
-    def score(self, prepared: Any, low: int, out_Bn: F32) -> None:
-        part, own = slice(low, low + out_Bn.shape[1]), self._vectors
-        self._run(own.codes_NM[part], own.sizes_N[part], own.levels_S, prepared, out_Bn)
+    def score(self, prepared: Any, blocks_M: I32, out_Bn: F32) -> None:
+        own, (partial_BMC,) = self._vectors, prepared
+        run = score_product_parallel if out_Bn.shape[1] * own.codes_NM.shape[1] >= _WORTH_THREADS else score_product
+        run(own.codes_NM, own.sizes_N, own.levels_S, partial_BMC, blocks_M, out_Bn)
 
 
 class LowRankScan(Scan):
@@ -151,25 +157,28 @@ class LowRankScan(Scan):
         decoded_B = 2 * UNIT * norms_of(queries_BD) * self.longest
         return prepared, radius_B + moved_B + decoded_B + TINY
 
-    def score(self, prepared: Any, low: int, out_Bn: F32) -> None:
-        self._inner.score(prepared, low, out_Bn)
+    def score(self, prepared: Any, blocks_M: I32, out_Bn: F32) -> None:
+        self._inner.score(prepared, blocks_M, out_Bn)
 
 
 class SharedScan(Scan):
     """Each vector once, as its kind is scanned, and then by the map."""
 
     def __init__(self, vectors: SharedVectors) -> None:
-        self._inner, self._place_N, self._distinct = scan_of(vectors.distinct), vectors.place_N, len(vectors.distinct)
+        self._inner, self._place_N = scan_of(vectors.distinct), vectors.place_N
+        self._blocks_M = np.arange(-(-len(vectors.distinct) // BLOCK), dtype=np.int32)
         self.longest = self._inner.longest
 
     def prepare(self, queries_BD: F32) -> tuple[Any, F64]:
         prepared, radius_B = self._inner.prepare(queries_BD)
-        scores_BC = np.empty((len(queries_BD), self._distinct), np.float32)
-        self._inner.score(prepared, 0, scores_BC)
-        return scores_BC, radius_B
+        scores_BC = np.empty((len(queries_BD), BLOCK * len(self._blocks_M)), np.float32)
+        self._inner.score(prepared, self._blocks_M, scores_BC)
+        return (scores_BC,), radius_B
 
-    def score(self, prepared: Any, low: int, out_Bn: F32) -> None:
-        out_Bn[:] = prepared[:, self._place_N[low : low + out_Bn.shape[1]]]
+    def score(self, prepared: Any, blocks_M: I32, out_Bn: F32) -> None:
+        rows_n, behind_n = _rows_of(blocks_M, len(self._place_N))
+        out_Bn[:] = prepared[0][:, self._place_N[rows_n]]
+        out_Bn[:, behind_n] = -np.inf
 
 
 def scan_of(vectors: ItemVectors) -> Scan:
@@ -183,6 +192,12 @@ def scan_of(vectors: ItemVectors) -> Scan:
     if isinstance(vectors, SharedVectors):
         return SharedScan(vectors)
     return DecodedScan(vectors)
+
+
+def _rows_of(blocks_M: I32, size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """The rows of blocks, the last row for places behind it, and which places these are."""
+    rows_n = (BLOCK * blocks_M[:, None].astype(np.int64) + np.arange(BLOCK)).reshape(-1)
+    return np.minimum(rows_n, size - 1), rows_n >= size
 
 
 def norms_of(queries_BD: F32) -> F64:

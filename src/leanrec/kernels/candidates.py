@@ -1,7 +1,8 @@
 """Which rows can still be among the best k, when every score is known up to one radius a query.
 
-A row whose score falls short of the k-th best by more than twice the radius cannot win. `keep` collects the others
-block by block; whoever calls it scores them in full when they become too many.
+A row whose score falls short of the k-th best by more than twice the radius cannot win. `keep` collects the others;
+whoever calls it scores them in full when they become too many. Rows come in blocks of 32, in any order; scores of
+places behind the last row are -inf and are never kept.
 """
 
 from __future__ import annotations
@@ -13,20 +14,22 @@ import numpy as np
 from leanrec.kernels.heap import listed, replace_least
 from leanrec.kernels.jit import jit
 
-__all__ = ["drop", "keep", "keep_all", "mark_places"]
+__all__ = ["BLOCK", "drop", "keep", "keep_all", "mark_places"]
 
+BLOCK = 32
+"""Rows of a block."""
 _CHUNK = 64
 
 
 @jit
 def keep(
-    scores_n: Any, first: Any, radius: Any, heap_K: Any, rows_C: Any, kept_C: Any, count: Any, exclude_E: Any,
+    scores_n: Any, blocks_M: Any, radius: Any, heap_K: Any, rows_C: Any, kept_C: Any, count: Any, exclude_E: Any,
     allowed_N: Any,
 ) -> Any:  # fmt: skip
-    """Offer rows first, first + 1, ... with their scores; the new count of kept rows, at most count + n.
+    """Offer the rows of blocks with their scores; the new count of kept rows, at most count + n.
 
-    heap_K: float32, the k best scores so far, a min-heap. rows_C, kept_C: kept rows and their scores. exclude_E:
-    rising rows that may not be answered. allowed_N: (N,) or (0,) for no restriction.
+    scores_n: BLOCK for each block. heap_K: float32, the k best scores so far, a min-heap. rows_C, kept_C: kept rows and
+    their scores. exclude_E: rising rows that may not be answered. allowed_N: (N,) or (0,) for no restriction.
     """
     reach = np.float32(2 * radius)
     for start in range(0, len(scores_n), _CHUNK):
@@ -39,8 +42,8 @@ def keep(
             continue
         for i in range(start, stop):
             score = scores_n[i]
-            row = first + i
-            if score < heap_K[0] - reach or (len(allowed_N) > 0 and not allowed_N[row]):
+            row = BLOCK * blocks_M[i // BLOCK] + i % BLOCK
+            if score == -np.inf or score < heap_K[0] - reach or (len(allowed_N) > 0 and not allowed_N[row]):
                 continue
             if listed(exclude_E, 0, len(exclude_E), row):
                 continue
@@ -54,14 +57,15 @@ def keep(
 
 @jit
 def keep_all(
-    scores_Bn: Any, first: Any, radius_B: Any, heaps_BK: Any, rows_BC: Any, kept_BC: Any, counts_B: Any, exclude_E: Any,
-    exclude_offsets: Any, allowed_N: Any,
+    scores_Ln: Any, blocks_M: Any, live_L: Any, radius_B: Any, heaps_BK: Any, rows_BC: Any, kept_BC: Any, counts_B: Any,
+    exclude_E: Any, exclude_offsets: Any, allowed_N: Any,
 ) -> None:  # fmt: skip
-    """`keep` for every query; rows to exclude lie between its offsets."""
-    for b in range(len(scores_Bn)):
+    """`keep` for the queries live_L of all B; rows to exclude lie between a query's offsets."""
+    for at in range(len(live_L)):
+        b = live_L[at]
         excluded = exclude_E[exclude_offsets[b] : exclude_offsets[b + 1]]
         counts_B[b] = keep(
-            scores_Bn[b], first, radius_B[b], heaps_BK[b], rows_BC[b], kept_BC[b], counts_B[b], excluded, allowed_N
+            scores_Ln[at], blocks_M, radius_B[b], heaps_BK[b], rows_BC[b], kept_BC[b], counts_B[b], excluded, allowed_N
         )
 
 

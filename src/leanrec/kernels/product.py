@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from leanrec.kernels.candidates import BLOCK
 from leanrec.kernels.heap import listed, replace_least
 from leanrec.kernels.jit import jit, jit_fast_inline, jit_parallel, prange
 
@@ -24,7 +25,7 @@ __all__ = [
 
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
-_BLOCK = 1024
+_RUN = 1024 // BLOCK
 
 
 @jit
@@ -69,18 +70,27 @@ def assign_codes_reference(parts_NMW: F32, pieces_MCW: F32) -> U8:
     return np.asarray(np.square(wide).sum(axis=3).argmin(axis=2), np.uint8)
 
 
-def _score_product(codes_nM: U8, sizes_n: U8, levels_S: F32, partial_BMC: F32, out_Bn: F32) -> None:
-    """(B, n) sums of M partial scores of the sub-ids of a row, in order of split, times the level of its size."""
-    size, splits = codes_nM.shape
-    for chunk in prange((size + _BLOCK - 1) // _BLOCK):
-        first, last = chunk * _BLOCK, min((chunk + 1) * _BLOCK, size)
+def _score_product(
+    codes_NM: U8, sizes_N: U8, levels_S: F32, partial_BMC: F32, blocks_M: npt.NDArray[np.int32], out_Bn: F32
+) -> None:
+    """(B, BLOCK M) sums of the partial scores of the sub-ids of the rows of blocks, in order of split, times the level
+    of a row's size; -inf behind the last row."""
+    size, splits = codes_NM.shape
+    count = len(blocks_M)
+    for chunk in prange((count + _RUN - 1) // _RUN):
         for b in range(len(out_Bn)):
             partial_MC = partial_BMC[b]
-            for i in range(first, last):
-                total = np.float32(0)
-                for m in range(splits):
-                    total += partial_MC[m, codes_nM[i, m]]
-                out_Bn[b, i] = levels_S[sizes_n[i]] * total
+            for at in range(chunk * _RUN, min((chunk + 1) * _RUN, count)):
+                first = BLOCK * np.int64(blocks_M[at])
+                last = min(first + BLOCK, size)
+                codes_nM, sizes_n = codes_NM[first:last], sizes_N[first:last]
+                out_n = out_Bn[b, BLOCK * at : BLOCK * (at + 1)]
+                for i in range(len(codes_nM)):
+                    total = np.float32(0)
+                    for m in range(splits):
+                        total += partial_MC[m, codes_nM[i, m]]
+                    out_n[i] = levels_S[sizes_n[i]] * total
+                out_n[last - first :] = -np.inf
 
 
 score_product = jit(_score_product)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from leanrec.kernels.candidates import BLOCK
 from leanrec.kernels.code_dots import code_dots, four_codes, group_of
 from leanrec.kernels.jit import jit, jit_parallel, prange
 
@@ -24,6 +25,7 @@ F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
 U16 = npt.NDArray[np.uint16]
 _HALF = np.uint32(16)
+_RUN = 1024 // BLOCK
 _ROUNDS = 4
 _STEPS = 12
 _NARROWEST = 0.3
@@ -189,29 +191,39 @@ def decode_rows_reference(codes_NW: U8, scales_N: U16, offsets_N: U16, bits: int
 
 
 def _score_codes(
-    codes_nW: U8, scales_n: U16, offsets_n: U16, bits: int, coded_BEW: npt.NDArray[np.int16],
-    facts_B2: npt.NDArray[np.float64], out_Bn: F32,
+    codes_NW: U8, scales_N: U16, offsets_N: U16, bits: int, coded_BEW: npt.NDArray[np.int16],
+    facts_B2: npt.NDArray[np.float64], blocks_M: npt.NDArray[np.int32], out_Bn: F32,
 ) -> None:  # fmt: skip
-    """(B, n) scores without decoding a value: scale * unit * (codes . coded) + offset * (sum of the query).
+    """(B, BLOCK M) scores of the rows of blocks without decoding a value: scale * unit * (codes . coded) + offset *
+    (sum of the query); -inf behind the last row.
 
     coded_BEW: as `query_codes` makes them. facts_B2: unit, and the query's sum.
     """
-    size = len(codes_nW)
-    chunks = (size + 1023) // 1024
-    for chunk in prange(chunks):
-        first, last = chunk * 1024, min((chunk + 1) * 1024, size)
-        ranges = np.empty((2, 1024), np.float32)
+    count = len(blocks_M)
+    for chunk in prange((count + _RUN - 1) // _RUN):
+        ranges = np.empty((2, BLOCK * _RUN), np.float32)
         halves = ranges.view(np.uint32)
-        dots = np.empty(1024, np.int32)
-        for i in range(first, last):
-            halves[0, i - first] = np.uint32(scales_n[i]) << _HALF
-            halves[1, i - first] = np.uint32(offsets_n[i]) << _HALF
-        for b in range(len(out_Bn)):
-            code_dots(codes_nW, bits, coded_BEW[b], first, last, dots)
-            unit, total = facts_B2[b, 0], facts_B2[b, 1]
-            for i in range(last - first):
-                scale, offset = np.float64(ranges[0, i]), np.float64(ranges[1, i])
-                out_Bn[b, first + i] = np.float32(scale * (unit * np.float64(dots[i])) + offset * total)
+        dots = np.empty(BLOCK * _RUN, np.int32)
+        at, end = chunk * _RUN, min((chunk + 1) * _RUN, count)
+        while at < end:
+            run = 1
+            while at + run < end and blocks_M[at + run] == blocks_M[at] + run:
+                run += 1
+            place, first = BLOCK * at, BLOCK * np.int64(blocks_M[at])
+            scales_n, offsets_n = scales_N[first : first + BLOCK * run], offsets_N[first : first + BLOCK * run]
+            rows = len(scales_n)
+            for i in range(rows):
+                halves[0, i] = np.uint32(scales_n[i]) << _HALF
+                halves[1, i] = np.uint32(offsets_n[i]) << _HALF
+            for b in range(len(out_Bn)):
+                code_dots(codes_NW, bits, coded_BEW[b], first, first + rows, dots)
+                unit, total = facts_B2[b, 0], facts_B2[b, 1]
+                out_n = out_Bn[b, place : place + BLOCK * run]
+                for i in range(rows):
+                    scale, offset = np.float64(ranges[0, i]), np.float64(ranges[1, i])
+                    out_n[i] = np.float32(scale * (unit * np.float64(dots[i])) + offset * total)
+                out_n[rows:] = -np.inf
+            at += run
 
 
 score_codes = jit(_score_codes)
