@@ -39,7 +39,7 @@ _ROOM = 4096  # kept rows of a query before they are scored in full
 
 class CodedIndex(Index):
     """Item vectors of any kind, scanned as they are; nothing is stored beside them. In memory there are the norms of
-    blocks (.4 bytes a row), and for shared vectors their rows."""
+    blocks (.75 bytes a row), and for shared vectors their rows."""
 
     name = "coded"
     exact = True
@@ -49,8 +49,8 @@ class CodedIndex(Index):
         self._vectors = vectors
         self._shared = SharedRows(vectors) if isinstance(vectors, SharedVectors) else None
         self._searched = self._shared.distinct if self._shared else vectors
-        self._scan = scan_of(self._searched)
         self._order = order or NormOrder.of(self._searched)
+        self._scan = scan_of(self._searched, self._order.longest)
         self._decoded = DecodedScan(self._searched, self._order.longest)
         if not max(self._scan.longest, self._order.longest) <= MAX_NORM:
             raise InputError("the item vectors hold NaN, infinity or numbers too large: train the model again")
@@ -169,14 +169,14 @@ class CodedIndex(Index):
         live_L = np.arange(batch)
         low, count = 0, min(_FIRST // BLOCK, most) if order.useful else most
         while low < blocks:
-            some_M = order.order_M[low : low + count]
+            some_M = np.sort(order.order_M[low : low + count])
             out_Ln = buffer[: len(live_L) * len(some_M) * BLOCK].reshape(len(live_L), -1)
             scan.score(prepared, some_M, out_Ln)
             keep_all(
                 out_Ln, some_M, live_L, radius_B, kept.heaps_BK, kept.rows_BC, kept.scores_BC, kept.counts_B,
                 skip.rows_E, skip.offsets, skip.allowed_N,
             )  # fmt: skip
-            low, count = low + len(some_M), min(4 * count, most)
+            low, count = low + len(some_M), min(16 * count, most)
             for b in np.flatnonzero(kept.counts_B > kept.rows_BC.shape[1] - most * BLOCK).tolist():
                 if ties:
                     kept.make_room(b, radius_B[b], most * BLOCK)

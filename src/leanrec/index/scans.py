@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.index.vectors import ItemVectors
+from leanrec.index.vectors import Float32Vectors, ItemVectors
 from leanrec.index.vectors.low_rank import LowRankVectors
 from leanrec.index.vectors.product import ProductVectors
 from leanrec.index.vectors.rowwise import RowwiseVectors
@@ -25,6 +25,7 @@ from leanrec.kernels.code_dots import query_codes
 from leanrec.kernels.nibbles import FAST
 from leanrec.kernels.product import score_product, score_product_parallel
 from leanrec.kernels.rowwise import score_codes, score_codes_parallel
+from leanrec.kernels.scan import score_blocks, score_blocks_parallel
 from leanrec.kernels.topk import row_norms
 
 __all__ = ["TINY", "UNIT", "DecodedScan", "Scan", "norms_of", "scan_of"]
@@ -34,7 +35,7 @@ F64 = npt.NDArray[np.float64]
 I32 = npt.NDArray[np.int32]
 UNIT = 2.0**-24
 TINY = 2.0**-120
-_WORTH_THREADS = 4 << 20  # bytes of codes below which starting threads costs more than it saves
+_WORTH_THREADS = 4 << 20  # bytes of codes, for all queries, below which starting threads costs more than it saves
 
 
 class Scan(ABC):
@@ -80,6 +81,18 @@ class DecodedScan(Scan):
             out_Bn[:, behind_n] = -np.inf
 
 
+class PlainScan(DecodedScan):
+    """Few queries over float32 rows as they stand, in any order of sums."""
+
+    def __init__(self, vectors: Float32Vectors, longest: float | None = None) -> None:
+        super().__init__(vectors, longest)
+        self._table_ND = vectors.table_ND
+
+    def score(self, prepared: Any, blocks_M: I32, out_Bn: F32) -> None:
+        run = score_blocks_parallel if 4 * out_Bn.size * self._table_ND.shape[1] >= _WORTH_THREADS else score_blocks
+        run(self._table_ND, prepared[0], blocks_M, out_Bn)
+
+
 class RowwiseScan(Scan):
     """Whole numbers: q = unit * coded + e, so scale * (codes . e) is all that is missed."""
 
@@ -108,7 +121,7 @@ class RowwiseScan(Scan):
 
     def score(self, prepared: Any, blocks_M: I32, out_Bn: F32) -> None:
         own, (coded_BEW, facts_B2) = self._vectors, prepared
-        run = score_codes_parallel if out_Bn.shape[1] * own.codes_NW.shape[1] >= _WORTH_THREADS else score_codes
+        run = score_codes_parallel if out_Bn.size * own.codes_NW.shape[1] >= _WORTH_THREADS else score_codes
         run(own.codes_NW, own.scales_N, own.offsets_N, own.bits, coded_BEW, facts_B2, blocks_M, out_Bn)
 
 
@@ -137,7 +150,7 @@ class ProductScan(Scan):
 
     def score(self, prepared: Any, blocks_M: I32, out_Bn: F32) -> None:
         own, (partial_BMC,) = self._vectors, prepared
-        run = score_product_parallel if out_Bn.shape[1] * own.codes_NM.shape[1] >= _WORTH_THREADS else score_product
+        run = score_product_parallel if out_Bn.size * own.codes_NM.shape[1] >= _WORTH_THREADS else score_product
         run(own.codes_NM, own.sizes_N, own.levels_S, partial_BMC, blocks_M, out_Bn)
 
 
@@ -181,8 +194,10 @@ class SharedScan(Scan):
         out_Bn[:, behind_n] = -np.inf
 
 
-def scan_of(vectors: ItemVectors) -> Scan:
-    """The scan for a kind of vectors."""
+def scan_of(vectors: ItemVectors, longest: float | None = None) -> Scan:
+    """The scan for a kind of vectors. longest: at least the norm of every row, where it is known."""
+    if isinstance(vectors, Float32Vectors):
+        return PlainScan(vectors, longest)
     if isinstance(vectors, RowwiseVectors):
         return RowwiseScan(vectors)
     if isinstance(vectors, ProductVectors):
@@ -191,7 +206,7 @@ def scan_of(vectors: ItemVectors) -> Scan:
         return LowRankScan(vectors)
     if isinstance(vectors, SharedVectors):
         return SharedScan(vectors)
-    return DecodedScan(vectors)
+    return DecodedScan(vectors, longest)
 
 
 def _rows_of(blocks_M: I32, size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:

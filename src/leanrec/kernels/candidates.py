@@ -1,7 +1,7 @@
 """Which rows can still be among the best k, when every score is known up to one radius a query.
 
 A row whose score falls short of the k-th best by more than twice the radius cannot win. `keep` collects the others;
-whoever calls it scores them in full when they become too many. Rows come in blocks of 32, in any order; scores of
+whoever calls it scores them in full when they become too many. Rows come in short blocks, in any order; scores of
 places behind the last row are -inf and are never kept.
 """
 
@@ -14,11 +14,20 @@ import numpy as np
 from leanrec.kernels.heap import listed, replace_least
 from leanrec.kernels.jit import jit
 
-__all__ = ["BLOCK", "drop", "keep", "keep_all", "mark_places"]
+__all__ = ["BLOCK", "drop", "keep", "keep_all", "mark_places", "run_of"]
 
-BLOCK = 32
+BLOCK = 16
 """Rows of a block."""
 _CHUNK = 64
+
+
+@jit
+def run_of(blocks_M: Any, at: Any, end: Any) -> Any:
+    """How many blocks from place `at`, but before `end`, follow each other."""
+    run = 1
+    while at + run < end and blocks_M[at + run] == blocks_M[at] + run:
+        run += 1
+    return run
 
 
 @jit

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.kernels.candidates import BLOCK
+from leanrec.kernels.candidates import BLOCK, run_of
 from leanrec.kernels.code_dots import code_dots, four_codes, group_of
 from leanrec.kernels.jit import jit, jit_parallel, prange
 
@@ -206,9 +206,7 @@ def _score_codes(
         dots = np.empty(BLOCK * _RUN, np.int32)
         at, end = chunk * _RUN, min((chunk + 1) * _RUN, count)
         while at < end:
-            run = 1
-            while at + run < end and blocks_M[at + run] == blocks_M[at] + run:
-                run += 1
+            run = run_of(blocks_M, at, end)
             place, first = BLOCK * at, BLOCK * np.int64(blocks_M[at])
             scales_n, offsets_n = scales_N[first : first + BLOCK * run], offsets_N[first : first + BLOCK * run]
             rows = len(scales_n)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from leanrec.kernels.candidates import BLOCK, run_of
 from leanrec.kernels.jit import jit, jit_fast, jit_parallel, prange
 from leanrec.kernels.topk import State, finish, merge, offer
 
@@ -17,11 +18,14 @@ __all__ = [
     "offer_scores",
     "quantize_rows",
     "quantize_rows_reference",
+    "score_blocks",
+    "score_blocks_parallel",
     "score_rows",
     "score_rows_parallel",
 ]
 
 _BLOCK = 1024
+_RUN = _BLOCK // BLOCK
 LEVELS = 255
 """A residual norm is kept as level / LEVELS of the largest possible one, rounded up."""
 
@@ -93,6 +97,24 @@ def _score_rows(items_nD: Any, query_D: Any, scores_n: Any) -> None:
         _score_block(items_nD[part], query_D, scores_n[part])
 
 
+def _score_blocks(items_ND: Any, queries_BD: Any, blocks_M: Any, out_Bn: Any) -> None:
+    """(B, BLOCK M) `score_rows` of the rows of blocks; -inf behind the last row."""
+    count = len(blocks_M)
+    for chunk in prange((count + _RUN - 1) // _RUN):
+        at, end = chunk * _RUN, min((chunk + 1) * _RUN, count)
+        while at < end:
+            run = run_of(blocks_M, at, end)
+            first = BLOCK * np.int64(blocks_M[at])
+            items_nD = items_ND[first : first + BLOCK * run]
+            for b in range(len(out_Bn)):
+                out_n = out_Bn[b, BLOCK * at : BLOCK * (at + run)]
+                _score_block(items_nD, queries_BD[b], out_n[: len(items_nD)])
+                out_n[len(items_nD) :] = -np.inf
+            at += run
+
+
+score_blocks = jit(_score_blocks)
+score_blocks_parallel = jit_parallel(_score_blocks)
 score_rows = jit(_score_rows)
 score_rows_parallel = jit_parallel(_score_rows)
 
