@@ -150,6 +150,35 @@ class ExactIndexContract:
             assert (hits.scores_BK[b] >= proof.thresholds_B[b]).all()
             assert proof.rescored_B[b] == (~beaten_N[2000:]).sum() < 200
 
+    @pytest.mark.parametrize("batch", [1, 3, 40])
+    def test_a_scan_that_norms_end_is_brute_force(self, batch: int) -> None:
+        """More rows than are scanned before it is asked which may win; long ones anywhere, some added later."""
+        rng = np.random.default_rng(batch)
+        items_ND = table(14_000, 12) * np.exp(rng.normal(0, 1.5, (14_000, 1))).astype(np.float32)
+        items_ND[rng.integers(0, 14_000, 2000)] = items_ND[:2000]
+        index, queries_BD = self.build(items_ND[:13_000]).add(items_ND[13_000:]), table(batch, 12, seed=1)
+        if batch > 1:
+            queries_BD[1] = 0
+        exclude = Jagged.from_rows([rng.integers(0, 14_000, 300 * (b % 9)) for b in range(batch)])
+        allowed_N = rng.random(14_000) < 0.3
+        for k in (1, 10, 900):
+            self.check(index, queries_BD, k)
+            self.check(index, queries_BD, k, exclude, allowed_N)
+
+    @pytest.mark.parametrize("batch", [1, 12])
+    def test_a_row_whose_norm_just_reaches_the_best_is_found(self, batch: int) -> None:
+        """A score equal to its norm, as large as what the longest rows score: it comes first, by its number."""
+        direction_D = np.float32([0.5, -0.5, 0.5, 0.5])
+        sizes_N = np.random.default_rng(0).uniform(0.01, 0.1, 20_000).astype(np.float32)
+        sizes_N[[77, 14_600]] = 2, 1.9999
+        items_ND = sizes_N[:, None] * direction_D
+        items_ND[5000:13_192] = 5, 3, 5, -3  # of norm 8.2 and score 2, 16 blocks of them
+        index = self.build(items_ND)
+        queries_BD = np.repeat(direction_D[None], batch, axis=0) * np.arange(1, batch + 1, dtype=np.float32)[:, None]
+        assert index.search(queries_BD, 5).items_BK.tolist() == [[77, 5000, 5001, 5002, 5003]] * batch
+        left = index.remove(np.arange(5002, 13_192)).search(queries_BD, 4)
+        assert left.items_BK.tolist() == [[77, 5000, 5001, 14_600]] * batch
+
     def test_added_rows_come_after_the_others(self) -> None:
         whole_ND, queries_BD = table(1301, 24), table(7, 24, seed=1)
         index = grown = self.build(whole_ND[:3])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from leanrec.core.errors import InputError
+from leanrec.core.errors import BundleError, InputError
 from leanrec.index import planes
 from leanrec.index.exact import ExactIndex
 from leanrec.index.planes import CertifiedInt4Index
@@ -38,3 +38,28 @@ class TestCertifiedInt4(ExactIndexContract):
     def test_vectors_too_wide_for_its_sums_are_refused(self) -> None:
         with pytest.raises(InputError, match="8,192 values at most"):
             CertifiedInt4Index.build(np.zeros((1, 8193), np.float32))
+
+
+def test_bundles_from_before_rows_were_sorted_are_read_and_damaged_orders_are_not() -> None:
+    items_ND, queries_BD = table(3000, 16), table(5, 16, seed=1)
+    before = CertifiedInt4Index(items_ND, **CertifiedInt4Index.placed(items_ND, np.arange(3000, dtype=np.int32)))
+    tensors = {name: array for name, array in before.tensors().items() if name != "order"}
+    found = CertifiedInt4Index.from_tensors(items_ND, tensors).search(queries_BD, 10)
+    np.testing.assert_array_equal(found.items_BK, ExactIndex.build(items_ND).search(queries_BD, 10).items_BK)
+    sorted_ = dict(CertifiedInt4Index.build(items_ND).tensors())
+    sorted_["order"] = np.where(sorted_["order"] == 7, 8, sorted_["order"]).astype(np.int32)
+    with pytest.raises(BundleError, match="name every row once"):
+        CertifiedInt4Index.from_tensors(items_ND, sorted_)
+
+
+def test_what_norms_rule_out_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    items_ND = table(60_000, 8) * np.exp(np.random.default_rng(0).normal(0, 1, (60_000, 1))).astype(np.float32)
+    index, spans = CertifiedInt4Index.build(items_ND), []
+    run = planes.scan_planes
+    for name in ("scan_planes", "scan_planes_parallel"):
+        monkeypatch.setattr(planes, name, lambda *told: (spans.append(told[4] - told[3]), run(*told)))
+    index.search(items_ND[:1], 10)
+    assert sum(spans) < 60
+    spans.clear()
+    CertifiedInt4Index.build(np.sign(table(60_000, 8))).search(items_ND[:1], 10)
+    assert spans == [118]

@@ -19,7 +19,17 @@ from leanrec.index.growth import Growth
 from leanrec.kernels.scan import finish_all, finish_all_parallel
 from leanrec.kernels.topk import State, new_state, row_norms
 
-__all__ = ["MAX_NORM", "BoundedIndex", "Exclusions", "Proof", "checked_norms", "frozen", "stored"]
+__all__ = [
+    "MAX_NORM",
+    "BoundedIndex",
+    "Exclusions",
+    "NormedIndex",
+    "Proof",
+    "checked_norms",
+    "frozen",
+    "longest_of",
+    "stored",
+]
 
 MAX_NORM = 2.0**60
 """Larger vectors are refused, so that no score overflows float32."""
@@ -224,3 +234,45 @@ class BoundedIndex(Index):
         self, state: State, queries_BD: npt.NDArray[np.float32], norms_B: npt.NDArray[np.float32], skip: Exclusions
     ) -> None:
         """Offer every row that may be answered, with its bounds, to every query's state."""
+
+
+class NormedIndex(BoundedIndex):
+    """One whose arrays have rows by falling norm, those that came later behind them: a scan may end early.
+
+    order_N: int32, the row at each place of the other arrays, stored as "order". longest_J: norms of blocks of places
+    at most, rest_J: from there on.
+    """
+
+    order_N: npt.NDArray[np.int32]
+    longest_J: npt.NDArray[np.float32]
+
+    def _stand(self, longest_J: npt.NDArray[np.float32], order_N: npt.NDArray[np.int32]) -> None:
+        self.longest_J, self.order_N = frozen(longest_J, np.float32), frozen(order_N, np.int32)
+        self.rest_J = frozen(np.maximum.accumulate(longest_J[::-1])[::-1], np.float32)
+
+    @classmethod
+    def from_tensors(cls, items_ND: npt.NDArray[np.float32], tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
+        as_they_came = {"order": np.arange(len(items_ND), dtype=np.int32)}  # in bundles from before rows were sorted
+        index = super().from_tensors(items_ND, {**as_they_came, **tensors})
+        if not np.array_equal(np.sort(index.order_N), as_they_came["order"]):
+            raise BundleError("the order of the index does not name every row once: the bundle is damaged")
+        return index
+
+    def by_row(self, *places: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
+        """Numbers of places as numbers of rows."""
+        found = tuple(np.empty_like(part) for part in places)
+        for rows, part in zip(found, places, strict=True):
+            rows[self.order_N] = part
+        return found
+
+
+def longest_of(
+    norms_M: npt.NDArray[np.float32], block: int, after: NormedIndex | None = None
+) -> npt.NDArray[np.float32]:
+    """The largest norm in each block of places, when these come behind those of `after`, whose unfinished block comes
+    again."""
+    if after is not None:
+        before = len(after.items_ND)
+        norms_M = np.concatenate([np.repeat(after.longest_J[before // block :], before % block), norms_M])
+    starts = np.arange(0, len(norms_M), block)
+    return np.maximum.reduceat(norms_M, starts) if len(norms_M) else np.empty(0, np.float32)

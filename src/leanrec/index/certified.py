@@ -8,15 +8,14 @@ and only the kept rows are read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
-from leanrec.core.errors import BundleError, InputError
-from leanrec.index.bounded import BoundedIndex, Exclusions, frozen
+from leanrec.core.errors import InputError
+from leanrec.index.bounded import BoundedIndex, Exclusions, NormedIndex, frozen, longest_of
 from leanrec.kernels.panel_scan import BLOCK, REST, panel_bounds_reference, scan_panels, scan_panels_parallel
 from leanrec.kernels.panels import PANEL, as_panels, by_row, groups_of
 from leanrec.kernels.queries import coded_queries
@@ -30,11 +29,10 @@ _SHARED = 8  # queries for each thread from which they are shared out, and not t
 _MAX_DIM = 65536
 
 
-class CertifiedInt8Index(BoundedIndex):
+class CertifiedInt8Index(NormedIndex):
     """int8 codes, float32 scales and uint8 residual norms beside the float32 table they stand for.
 
-    codes_MG: 32 rows together (see `kernels.panels`). longest_J: norms of 512 rows at most. order_N: int32, the row at
-    each place of the others: rows by falling norm, those that came later behind them.
+    codes_MG: 32 rows together (see `kernels.panels`). longest_J: norms of 512 rows at most.
     """
 
     name = "certified-int8"
@@ -59,16 +57,7 @@ class CertifiedInt8Index(BoundedIndex):
         self.items_ND = frozen(items_ND, np.float32)
         self.codes_MG = frozen(codes_MG, np.uint8)
         self.scales_N, self.levels_N = frozen(scales_N, np.float32), frozen(levels_N, np.uint8)
-        self.longest_J, self.order_N = frozen(longest_J, np.float32), frozen(order_N, np.int32)
-        self._rest_J = frozen(np.maximum.accumulate(longest_J[::-1])[::-1], np.float32)
-
-    @classmethod
-    def from_tensors(cls, items_ND: npt.NDArray[np.float32], tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
-        as_they_came = {"order": np.arange(len(items_ND), dtype=np.int32)}  # in bundles from before rows were sorted
-        index = super().from_tensors(items_ND, {**as_they_came, **tensors})
-        if not np.array_equal(np.sort(index.order_N), as_they_came["order"]):
-            raise BundleError("the order of the index does not name every row once: the bundle is damaged")
-        return index
+        self._stand(longest_J, order_N)
 
     @classmethod
     def encoded(
@@ -83,12 +72,9 @@ class CertifiedInt8Index(BoundedIndex):
             order_M += np.int32(before)
             again_nD = by_row(after.codes_MG[before // PANEL :])[: before % PANEL, :dim]
             codes_MD = np.concatenate([again_nD, codes_MD])
-            norms_M = np.concatenate([np.repeat(after.longest_J[before // BLOCK :], before % BLOCK), norms_M])
-        starts = np.arange(0, len(norms_M), BLOCK)
-        longest = np.maximum.reduceat(norms_M, starts) if len(norms_M) else np.empty(0, np.float32)
         return {
-            "codes_MG": as_panels(codes_MD), "scales_N": scales, "levels_N": levels, "longest_J": longest,
-            "order_N": order_M,
+            "codes_MG": as_panels(codes_MD), "scales_N": scales, "levels_N": levels,
+            "longest_J": longest_of(norms_M, BLOCK, after if isinstance(after, cls) else None), "order_N": order_M,
         }  # fmt: skip
 
     @property
@@ -101,8 +87,7 @@ class CertifiedInt8Index(BoundedIndex):
         longest_N = np.repeat(self.longest_J, BLOCK)[:size]
         codes_ND = by_row(self.codes_MG)[:size, :dim]
         found = panel_bounds_reference(codes_ND, self.scales_N, self.levels_N, longest_N, coded_B2D[0], facts_B7[0])
-        lower_N, upper_N = np.empty(size), np.empty(size)
-        lower_N[self.order_N], upper_N[self.order_N] = found
+        lower_N, upper_N = self.by_row(*found)
         return lower_N, upper_N
 
     def scans(self, batch: int) -> int:
@@ -117,7 +102,7 @@ class CertifiedInt8Index(BoundedIndex):
         rough_BG, fine_BG = (np.ascontiguousarray(coded_B2D[:, part], np.int8) for part in (0, 1))
         asked = rough_BG, fine_BG, 128 * coded_B2D.sum(axis=2), facts_B7, queries_BD
         table = (
-            self.codes_MG, self.scales_N, self.levels_N, self.order_N, self.longest_J, self._rest_J, self.items_ND,
+            self.codes_MG, self.scales_N, self.levels_N, self.order_N, self.longest_J, self.rest_J, self.items_ND,
         )  # fmt: skip
         threads = int(numba.get_num_threads())
         worth = self.codes_MG.nbytes * batch >= _WORTH_THREADS and batch >= _SHARED * threads

@@ -20,7 +20,6 @@ from leanrec.core.nouns import Hits
 from leanrec.index.base import Index, answerable, marked, padded, removed_rows, stored_removed
 from leanrec.index.bounded import Exclusions, checked_norms, frozen, stored
 from leanrec.index.clusters import assign, centroids_of
-from leanrec.index.growth import Growth
 from leanrec.index.planes import CertifiedInt4Index, asked_of
 from leanrec.kernels.probe import probe_lists, probe_lists_parallel
 from leanrec.kernels.scan import finish_all
@@ -53,17 +52,20 @@ class IvfIndex(Index):
     def __init__(
         self,
         codes: CertifiedInt4Index,
-        rows_N: npt.NDArray[np.int32],
         edges_L: npt.NDArray[np.int64],
         centroids_LD: npt.NDArray[np.float32],
         probes: int,
     ) -> None:
-        """codes: over the table, its codes by place; rows_N: the row at each place. edges_L: (lists + 1)."""
+        """codes: over the table, list by list. edges_L: (lists + 1) the place where each list begins."""
         self.items_ND = codes.items_ND
         self.codes, self.probes = codes, probes
-        self.rows_N, self.edges_L = frozen(rows_N, np.int32), frozen(edges_L, np.int64)
+        self.edges_L = frozen(edges_L, np.int64)
         self.centroids_LD = frozen(centroids_LD, np.float32)
-        self._growth: Growth | None = None
+
+    @property
+    def rows_N(self) -> npt.NDArray[np.int32]:
+        """The row at each place."""
+        return self.codes.order_N
 
     @classmethod
     def build(cls, items_ND: npt.NDArray[np.float32], config: IvfConfig | None = None) -> Self:
@@ -76,8 +78,8 @@ class IvfIndex(Index):
         list_N = assign(table, centroids_LD)
         rows_N = np.argsort(list_N, kind="stable").astype(np.int32)
         edges_L = np.concatenate([[0], np.bincount(list_N, minlength=lists).cumsum()])
-        codes = CertifiedInt4Index(table, **CertifiedInt4Index.encoded(table[rows_N]))
-        return cls(codes, rows_N, edges_L, centroids_LD, config.probes)
+        codes = CertifiedInt4Index(table, **CertifiedInt4Index.placed(table, rows_N))
+        return cls(codes, edges_L, centroids_LD, config.probes)
 
     def probing(self, probes: int) -> Self:
         """The same index, scanning another number of lists."""
@@ -110,23 +112,15 @@ class IvfIndex(Index):
             state = new_state(1, len(queries), min(k, size))
             run = probe_lists if len(queries) == 1 else probe_lists_parallel
             run(
-                state, self._table(), asked_of(queries, self.codes.low_NH.shape[1]), self.edges_L,
+                state, self.codes.table(), asked_of(queries, self.codes.low_NH.shape[1]), self.edges_L,
                 queries @ self.centroids_LD.T, probes, skip.rows_E, skip.offsets, skip.allowed_N,
             )  # fmt: skip
             finish_all(state, self.items_ND, queries, hits.items_BK[part], hits.scores_BK[part])
         return hits
 
-    def _table(self) -> tuple[npt.NDArray[Any], ...]:
-        return (*self.codes.table()[:-1], self.rows_N)
-
     def add(self, items_MD: npt.NDArray[np.float32]) -> Self:
-        size = len(self.items_ND)
-        rows = {"items_ND": self.items_ND, "rows_N": self.rows_N}
         codes = self.codes.add(items_MD)
-        more = {"items_ND": items_MD, "rows_N": np.arange(size, len(codes.items_ND), dtype=np.int32)}
-        growth, arrays = Growth.extended(self._growth, rows, more, {})
-        grown = type(self)(codes, arrays["rows_N"], self.edges_L, self.centroids_LD, self.probes)
-        grown._growth = growth
+        grown = type(self)(codes, self.edges_L, self.centroids_LD, self.probes)
         if len(self.removed_N):
             grown.removed_N = padded(self.removed_N, len(codes.items_ND))
         return grown
@@ -147,7 +141,8 @@ class IvfIndex(Index):
             "rows": self.rows_N, "edges": self.edges_L, "centroids": self.centroids_LD,
             "probes": np.array([self.probes], np.int64),
         }  # fmt: skip
-        return {**self.codes.tensors(), **own, **removed_rows(self)}
+        codes = {name: array for name, array in self.codes.tensors().items() if name != "order"}
+        return {**codes, **own, **removed_rows(self)}
 
     @classmethod
     def from_tensors(cls, items_ND: npt.NDArray[np.float32], tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
@@ -160,7 +155,7 @@ class IvfIndex(Index):
             raise BundleError("the lists of the index do not hold the rows of its table: the bundle is damaged")
         centroids = stored(tensors, "centroids", np.float32, (len(edges) - 1, *items_ND.shape[1:]))
         plain = {name: array for name, array in tensors.items() if name != "removed"}
-        codes = CertifiedInt4Index.from_tensors(items_ND, plain)
-        index = cls(codes, rows, edges, centroids, int(probes[0]))
+        codes = CertifiedInt4Index.from_tensors(items_ND, {**plain, "order": rows})
+        index = cls(codes, edges, centroids, int(probes[0]))
         index.removed_N = stored_removed(tensors, size)
         return index

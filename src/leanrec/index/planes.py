@@ -3,6 +3,8 @@
 At D = 128 a row costs 64 bytes of first plane, 4 of scale and 1 of residual level: 69 instead of 512. The threshold
 that a row's first bound has to reach comes from bounds by both planes, so it is as sharp as that of an int8 scan: of a
 million Gaussian rows some 1 % are read again where comparing bounds of the first plane with each other leaves 14 %.
+The codes stand by falling norm: what the longest rows score says from where on none is long enough to win, and those
+are not read at all.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leanrec.core.errors import InputError
-from leanrec.index.bounded import BoundedIndex, Exclusions, frozen
+from leanrec.index.bounded import BoundedIndex, Exclusions, NormedIndex, frozen, longest_of
 from leanrec.kernels.nibbles import ROWS, groups_of, spread_query
 from leanrec.kernels.planes import (
     BLOCK,
@@ -32,7 +34,8 @@ __all__ = ["CertifiedInt4Index", "asked_of"]
 
 _WORTH_THREADS = 4 << 20  # bytes of codes below which starting threads costs more than it saves
 _MAX_DIM = 8192
-_SAME = frozen(np.empty(0, np.int32), np.int32)  # rows stand where their numbers say
+_FIRST = 16  # blocks that are scanned before it is asked which others may hold a row that wins
+_WORTH = 0.5  # where the shortest are longer than this part of the longest, hardly any query would skip a block
 
 
 def asked_of(queries_BD: npt.NDArray[np.float32], half: int) -> tuple[npt.NDArray[Any], ...]:
@@ -44,14 +47,16 @@ def asked_of(queries_BD: npt.NDArray[np.float32], half: int) -> tuple[npt.NDArra
     return rough, fine, whole_BD.astype(np.int16).reshape(-1, 2, half), sums_B3, facts_B7, queries_BD
 
 
-class CertifiedInt4Index(BoundedIndex):
+class CertifiedInt4Index(NormedIndex):
     """Two planes of 4-bit codes, float32 scales and uint8 residual levels beside the float32 table.
 
     high_MG84: the first plane, eight rows together (see `kernels.nibbles`). longest_J: norms of 512 rows at most.
     """
 
     name = "certified-int4"
-    per_row: ClassVar = {"low": "low_NH", "scales": "scales_N", "levels": "levels_N", "fine": "fine_N"}
+    per_row: ClassVar = {
+        "low": "low_NH", "scales": "scales_N", "levels": "levels_N", "fine": "fine_N", "order": "order_N",
+    }  # fmt: skip
     per_block: ClassVar = {"high": ("high_MG84", ROWS), "longest": ("longest_J", BLOCK)}
 
     def __init__(
@@ -63,38 +68,50 @@ class CertifiedInt4Index(BoundedIndex):
         levels_N: npt.NDArray[np.uint8],
         fine_N: npt.NDArray[np.uint8],
         longest_J: npt.NDArray[np.float32],
+        order_N: npt.NDArray[np.int32],
     ) -> None:
         size, dim = items_ND.shape
         groups = groups_of(dim)
         assert high_MG84.shape == (-(-size // ROWS), groups, ROWS, 4), "eight rows together"
         assert low_NH.shape == (size, 4 * groups), "two codes a byte"
-        assert scales_N.shape == levels_N.shape == fine_N.shape == (size,), "one scale and two levels a row"
+        assert scales_N.shape == levels_N.shape == fine_N.shape == order_N.shape == (size,), "scale, levels, place"
         assert longest_J.shape == (-(-size // BLOCK),), "one norm a block"
         if dim > _MAX_DIM:  # sums of the scan are int32
             raise InputError(f"{self.name} scans vectors of {_MAX_DIM:,} values at most, not {dim:,}: use 'exact'")
         self.items_ND = frozen(items_ND, np.float32)
         self.high_MG84, self.low_NH = frozen(high_MG84, np.uint8), frozen(low_NH, np.uint8)
-        self.scales_N, self.longest_J = frozen(scales_N, np.float32), frozen(longest_J, np.float32)
-        self.levels_N, self.fine_N = frozen(levels_N, np.uint8), frozen(fine_N, np.uint8)
+        self.scales_N, self.levels_N = frozen(scales_N, np.float32), frozen(levels_N, np.uint8)
+        self.fine_N = frozen(fine_N, np.uint8)
+        self._stand(longest_J, order_N)
 
     @classmethod
     def encoded(
         cls, items_MD: npt.NDArray[np.float32], after: BoundedIndex | None = None
     ) -> dict[str, npt.NDArray[Any]]:
+        order_M = np.argsort(-row_norms(items_MD), kind="stable").astype(np.int32)
+        return cls.placed(items_MD, order_M, after)
+
+    @classmethod
+    def placed(
+        cls,
+        items_MD: npt.NDArray[np.float32],
+        order_M: npt.NDArray[np.int32],
+        after: BoundedIndex | None = None,
+    ) -> dict[str, npt.NDArray[Any]]:
+        """`encoded`, with rows in an order of their own."""
         groups = groups_of(items_MD.shape[1])
+        items_MD = items_MD[order_M]
         high_NH, low, scales, levels, fine = pack_planes(items_MD, 4 * groups)
-        norms_N = row_norms(items_MD)
+        longest = longest_of(row_norms(items_MD), BLOCK, after if isinstance(after, cls) else None)
         if isinstance(after, cls):  # the rows of the last, unfinished blocks come again
             before = len(after.items_ND)
+            order_M = order_M + np.int32(before)
             high_NH = np.concatenate([_by_row(after.high_MG84[before // ROWS :])[: before % ROWS], high_NH])
-            norms_N = np.concatenate([np.repeat(after.longest_J[before // BLOCK :], before % BLOCK), norms_N])
-        starts = np.arange(0, len(norms_N), BLOCK)
         high_NH = np.pad(high_NH, ((0, -len(high_NH) % ROWS), (0, 0)))
         together = np.ascontiguousarray(high_NH.reshape(-1, ROWS, groups, 4).transpose(0, 2, 1, 3))
-        longest = np.maximum.reduceat(norms_N, starts) if len(norms_N) else np.empty(0, np.float32)
         return {
             "high_MG84": together, "low_NH": low, "scales_N": scales, "levels_N": levels, "fine_N": fine,
-            "longest_J": longest,
+            "longest_J": longest, "order_N": order_M,
         }  # fmt: skip
 
     @property
@@ -105,15 +122,18 @@ class CertifiedInt4Index(BoundedIndex):
         size = len(self.items_ND)
         coded_B2D, facts_B7 = coded_queries(query_D[None], 2 * self.low_NH.shape[1], HIGH_REST, LOW_REST)
         longest_N = np.repeat(self.longest_J, BLOCK)[:size]
-        return plane_bounds_reference(
+        found = plane_bounds_reference(
             _by_row(self.high_MG84)[:size], self.low_NH, self.scales_N, self.levels_N, self.fine_N, longest_N,
             coded_B2D[0], facts_B7[0],
         )  # fmt: skip
+        lower_N, upper_N = self.by_row(*found)
+        return lower_N, upper_N
 
     def table(self) -> tuple[npt.NDArray[Any], ...]:
         """What the kernels want to know of the rows."""
         return (
-            self.high_MG84, self.low_NH, self.scales_N, self.levels_N, self.fine_N, self.longest_J, self.items_ND, _SAME
+            self.high_MG84, self.low_NH, self.scales_N, self.levels_N, self.fine_N, self.longest_J, self.items_ND,
+            self.order_N,
         )  # fmt: skip
 
     def scans(self, batch: int) -> int:
@@ -123,8 +143,22 @@ class CertifiedInt4Index(BoundedIndex):
         self, state: State, queries_BD: npt.NDArray[np.float32], norms_B: npt.NDArray[np.float32], skip: Exclusions
     ) -> None:
         asked = asked_of(queries_BD, self.low_NH.shape[1])
-        run = scan_planes if len(state.heaps_SBK) == 1 else scan_planes_parallel
-        run(state, self.table(), asked, skip.rows_E, skip.offsets, skip.allowed_N)
+        blocks, low, floors_B = len(self.longest_J), 0, np.full(len(queries_BD), -np.inf)
+        if blocks > _FIRST and self.rest_J[-1] < _WORTH * self.rest_J[0]:
+            low = _FIRST
+            scan_planes(state, self.table(), asked, 0, low, floors_B, skip.rows_E, skip.offsets, skip.allowed_N)
+            floors_B = state.heaps_SBK[0, :, 0].copy()
+            blocks = max(self._needed(asked[4][:, 6], floors_B), low)
+        if low < blocks:
+            run = scan_planes if len(state.heaps_SBK) == 1 else scan_planes_parallel
+            run(state, self.table(), asked, low, blocks, floors_B, skip.rows_E, skip.offsets, skip.allowed_N)
+
+    def _needed(self, norms_B: npt.NDArray[np.float64], floors_B: npt.NDArray[np.float64]) -> int:
+        """Blocks up to the last one with a row so long that it may reach the floor of a query."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            least_B = np.where(norms_B > 0, (floors_B - 1e-43) / norms_B * (1 - 1e-12), -np.inf)
+        least = np.nextafter(np.float32(least_B.min()), np.float32(-np.inf))
+        return len(self.rest_J) - int(np.searchsorted(self.rest_J[::-1], least))
 
 
 def _by_row(high_MG84: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

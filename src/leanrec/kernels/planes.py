@@ -203,7 +203,7 @@ def refine(
         for place in range(count):
             i = open_n[place]
             at = first + i
-            row = at if len(rows_N) == 0 else np.int64(rows_N[at])
+            row = np.int64(rows_N[at])
             rough = min(np.float64(uppers_n[i]) * unit + slack, cap)
             known = max(state.heaps_SBK[scan, query, 0], least)
             if rough < known or (len(allowed_N) > 0 and not allowed_N[row]):
@@ -252,9 +252,12 @@ def _ceiling(peaks_C: Any, count: Any) -> Any:
 
 
 @jit
-def _note_peaks(low: Any, high: Any, first_query: Any, table: Any, asked: Any, allowed_N: Any, peaks_QC: Any) -> None:
-    """Scan the first plane of blocks low .. high - 1: the largest bound of each chunk for each query."""
-    high_MG84, _, scales_N, levels_N, _, _, _, _ = table
+def _note_peaks(
+    begin: Any, low: Any, high: Any, first_query: Any, table: Any, asked: Any, allowed_N: Any, peaks_QC: Any
+) -> None:  # fmt: skip
+    """Scan the first plane of blocks low .. high - 1: the largest bound of each chunk for each query. Peaks begin with
+    those of block `begin`."""
+    high_MG84, _, scales_N, levels_N, _, _, _, rows_N = table
     rough_BG284, _, _, bases_B3, facts_B7, _ = asked
     size, each = len(scales_N), BLOCK // _CHUNK
     dots, uppers_n = np.empty((_TOGETHER, BLOCK), np.int32), np.empty(BLOCK, np.float32)
@@ -275,18 +278,18 @@ def _note_peaks(low: Any, high: Any, first_query: Any, table: Any, asked: Any, a
                     uppers_n[i] = lengths_n[i] * np.float32(dots[q - start, i] - base) + slope * rests_n[i]
                 if len(allowed_N) > 0:
                     for i in range(last - first):
-                        uppers_n[i] = uppers_n[i] if allowed_N[first + i] else np.float32(-np.inf)
-                _peaks(uppers_n, peaks_QC, q, block * each)
+                        uppers_n[i] = uppers_n[i] if allowed_N[rows_N[first + i]] else np.float32(-np.inf)
+                _peaks(uppers_n, peaks_QC, q, (block - begin) * each)
 
 
 @jit
 def _settle(
-    state: Any, scan: Any, query: Any, low: Any, high: Any, peaks_C: Any, least: Any, bottom: Any, ceiling: Any,
-    table: Any, asked: Any, excluded_E: Any, allowed_N: Any,
+    state: Any, scan: Any, query: Any, begin: Any, low: Any, high: Any, peaks_C: Any, least: Any, bottom: Any,
+    ceiling: Any, table: Any, asked: Any, excluded_E: Any, allowed_N: Any,
 ) -> None:  # fmt: skip
     """Read the second plane of places in blocks low .. high - 1 that a peak leaves open, with bounds by the first from
     `bottom` to below `ceiling`."""
-    high_MG84, low_NH, scales_N, levels_N, fine_N, longest_J, items_ND, _ = table
+    high_MG84, low_NH, scales_N, levels_N, fine_N, longest_J, items_ND, rows_N = table
     rough_BG284, fine_BG284, coded_B2H, bases_B3, facts_B7, queries_BD = asked
     each, size = BLOCK // _CHUNK, len(scales_N)
     unit, slope, base = facts_B7[query, 1], np.float32(facts_B7[query, 2]), np.int32(bases_B3[query, 0])
@@ -302,7 +305,7 @@ def _settle(
         slack = facts_B7[query, 3] * longest + _TINIER + _TINY * unit
         floor = max(_below((known - slack) / unit), bottom)
         for chunk in range(block * each, min((block + 1) * each, -(-size // _CHUNK))):
-            if peaks_C[chunk] < floor:
+            if peaks_C[chunk - begin * each] < floor:
                 continue
             first, count = chunk * _CHUNK, min(_CHUNK, size - chunk * _CHUNK)
             for group in range(-(-count // ROWS)):
@@ -315,8 +318,9 @@ def _settle(
                 if uppers_n[i] < floor or uppers_n[i] >= ceiling:
                     continue
                 at = first + i
+                row = np.int64(rows_N[at])
                 rough = min(np.float64(uppers_n[i]) * unit + slack, cap)
-                if rough < known or (len(allowed_N) > 0 and not allowed_N[at]):
+                if rough < known or (len(allowed_N) > 0 and not allowed_N[row]):
                     continue
                 dots_at(high_MG84, at // ROWS, fine_BG284, query, eight, 0)
                 wide = 128 * (np.int64(dots_n[i]) - np.int64(base)) + np.int64(eight[at % ROWS]) - bases_B3[query, 1]
@@ -328,25 +332,29 @@ def _settle(
                 upper = min(centre + radius, rough)
                 if upper >= known:
                     offer_row(
-                        state, scan, query, at, centre - radius, upper, items_ND, queries_BD[query], excluded_E
+                        state, scan, query, row, centre - radius, upper, items_ND, queries_BD[query], excluded_E
                     )  # fmt: skip
                     known = max(state.heaps_SBK[scan, query, 0], least)
                     floor = max(_below((known - slack) / unit), bottom)
     state.refined_SB[scan, query] += refined
 
 
-def _scan_planes(state: State, table: Any, asked: Any, excluded_E: Any, excluded_at: Any, allowed_N: Any) -> None:
-    """One streaming pass over the first plane, then the second plane of what it leaves open, the likeliest rows first.
+def _scan_planes(
+    state: State, table: Any, asked: Any, begin: Any, end: Any, floors_B: Any, excluded_E: Any, excluded_at: Any,
+    allowed_N: Any,
+) -> None:  # fmt: skip
+    """One streaming pass over the first plane of blocks begin .. end - 1, then the second plane of what it leaves open,
+    the likeliest rows first.
 
     The pass notes the largest bound of each 32 rows. Rows whose bounds are among the largest are read first, so that
     the threshold that the others meet is almost the last one. Blocks of rows go to threads in the pass; afterwards
     queries do, or the rows of a single one.
 
     table: high (M, G, 8, 4), low (N, H), scales, levels, fine (N), longest (N / 512), items (N, D), and the row at each
-    place, (N) or (0) where they are the same. asked: the queries' a and b as `nibbles.spread_query` makes them, both as
-    (B, 2, H) int16, sums to take off, facts, and vectors.
+    place (N). asked: the queries' a and b as `nibbles.spread_query` makes them, both as (B, 2, H) int16, sums to take
+    off, facts, and vectors. floors_B: a score that the k-th best is known to reach.
     """
-    blocks, scans, batch = len(table[5]), len(state.heaps_SBK), len(asked[0])
+    blocks, scans, batch = end - begin, len(state.heaps_SBK), len(asked[0])
     share, each = -(-blocks // scans), BLOCK // _CHUNK
     sought = 2 * state.heaps_SBK.shape[2]
     most = max(_TOGETHER, _NOTED // max(1, blocks * each) // _TOGETHER * _TOGETHER)
@@ -354,28 +362,36 @@ def _scan_planes(state: State, table: Any, asked: Any, excluded_E: Any, excluded
         queries = min(most, batch - start)
         peaks_QC = np.empty((queries, blocks * each), np.float32)
         for scan in prange(scans):
-            low, high = min(scan * share, blocks), min((scan + 1) * share, blocks)
-            _note_peaks(low, high, start, table, asked, allowed_N, peaks_QC)
+            low, high = begin + min(scan * share, blocks), begin + min((scan + 1) * share, blocks)
+            _note_peaks(begin, low, high, start, table, asked, allowed_N, peaks_QC)
         if queries > 1:
             for q in prange(queries):
                 b, peaks_C = start + q, peaks_QC[q]
-                excluded, least = excluded_E[excluded_at[b] : excluded_at[b + 1]], -np.inf
+                excluded, least = excluded_E[excluded_at[b] : excluded_at[b + 1]], floors_B[b]
                 top = _ceiling(peaks_C, sought)
-                _settle(state, 0, b, 0, blocks, peaks_C, least, top, _MOST, table, asked, excluded, allowed_N)
+                _settle(state, 0, b, begin, begin, end, peaks_C, least, top, _MOST, table, asked, excluded, allowed_N)
                 if top > -np.inf:
                     none = np.float32(-np.inf)
-                    _settle(state, 0, b, 0, blocks, peaks_C, least, none, top, table, asked, excluded, allowed_N)
+                    _settle(
+                        state, 0, b, begin, begin, end, peaks_C, least, none, top, table, asked, excluded, allowed_N
+                    )  # fmt: skip
         else:
             peaks_C, excluded = peaks_QC[0], excluded_E[excluded_at[start] : excluded_at[start + 1]]
             top = _ceiling(peaks_C, sought)
+            least, ceiling = floors_B[start], _MOST
             if top > -np.inf:
-                least, top_bound = -np.inf, top
-                _settle(state, 0, start, 0, blocks, peaks_C, least, top_bound, _MOST, table, asked, excluded, allowed_N)
-            known, ceiling = state.heaps_SBK[0, start, 0], top if top > -np.inf else _MOST
+                _settle(
+                    state, 0, start, begin, begin, end, peaks_C, least, top, _MOST, table, asked, excluded, allowed_N
+                )  # fmt: skip
+                ceiling = top
+            known = max(state.heaps_SBK[0, start, 0], least)
             for scan in prange(scans):
-                low, high = min(scan * share, blocks), min((scan + 1) * share, blocks)
+                low, high = begin + min(scan * share, blocks), begin + min((scan + 1) * share, blocks)
                 none = np.float32(-np.inf)
-                _settle(state, scan, start, low, high, peaks_C, known, none, ceiling, table, asked, excluded, allowed_N)
+                _settle(
+                    state, scan, start, begin, low, high, peaks_C, known, none, ceiling, table, asked, excluded,
+                    allowed_N,
+                )  # fmt: skip
 
 
 scan_planes = jit(_scan_planes)
