@@ -17,7 +17,8 @@ from leanrec.kernels.jit import jit
 __all__ = ["BLOCK", "drop", "keep", "keep_all", "mark_places", "run_of"]
 
 BLOCK = 16
-"""Rows of a block."""
+"""Rows of a block. Compiled into `product`, `rowwise` and `scan`, whose cached code does not see a change here: remove
+it then."""
 _CHUNK = 64
 
 
