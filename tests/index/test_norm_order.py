@@ -50,6 +50,12 @@ def test_rows_that_are_no_numbers_show(bad: float) -> None:
     assert not NormOrder.of(Float32Vectors(table_ND)).longest < np.inf
 
 
+def test_tiny_rows_beside_zero_ones() -> None:
+    table_ND = table(700, 8) * np.float32(1e-42)
+    table_ND[: 300 // BLOCK * BLOCK] = 0
+    assert NormOrder.of(Float32Vectors(table_ND)).useful
+
+
 def test_zero_rows_come_last() -> None:
     table_ND = table(10 * BLOCK, 8)
     table_ND[: 3 * BLOCK] = 0

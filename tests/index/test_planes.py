@@ -7,6 +7,7 @@ from leanrec.core.errors import BundleError, InputError
 from leanrec.index import planes
 from leanrec.index.exact import ExactIndex
 from leanrec.index.planes import CertifiedInt4Index
+from leanrec.kernels.planes import _note_peaks
 
 from .contract import ExactIndexContract, table
 
@@ -63,3 +64,17 @@ def test_what_norms_rule_out_is_not_read(monkeypatch: pytest.MonkeyPatch) -> Non
     spans.clear()
     CertifiedInt4Index.build(np.sign(table(60_000, 8))).search(items_ND[:1], 10)
     assert spans == [118]
+
+
+def test_a_long_row_that_came_later_does_not_make_all_blocks_count() -> None:
+    items_ND = table(60_000, 8) * np.exp(np.random.default_rng(0).normal(0, 1, (60_000, 1))).astype(np.float32)
+    index = CertifiedInt4Index.build(items_ND).add(items_ND[:1] * 1000)
+    asked = planes.asked_of(items_ND[:1], index.low_NH.shape[1])
+    floors_B, none = np.array([index.search(items_ND[:1], 10).scores_BK[0, -1]], np.float64), np.empty(0, np.bool_)
+    peaks_QC = np.empty((1, 118 * 16), np.float32)
+    _note_peaks(0, 0, 118, 0, floors_B, index.table(), asked, none, peaks_QC)
+    read_J = np.isfinite(peaks_QC.reshape(118, 16)).any(axis=1)
+    norm = np.linalg.norm(items_ND[0])
+    assert read_J.sum() < 60
+    assert read_J[-1]
+    assert (index.longest_J[~read_J] * norm < floors_B[0]).all()

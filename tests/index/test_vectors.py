@@ -366,6 +366,25 @@ def test_more_ties_than_are_kept() -> None:
         assert hits.items_BK[b].tolist() == list(range(best, best + 5))
 
 
+def test_rows_that_are_no_numbers_are_refused_wherever_they_stand() -> None:
+    from leanrec.index.vectors.low_rank import LowRankVectors
+
+    factors_NR = table(40_000, 4)
+    factors_NR[39_999, 0] = np.nan
+    for vectors in (
+        made("float32", factors_NR),
+        LowRankVectors(made("float32", factors_NR), np.eye(4, dtype=np.uint16)),
+    ):
+        with pytest.raises(InputError, match="NaN"):
+            CodedIndex(vectors)
+
+
+def test_bounds_of_no_rows() -> None:
+    for kind in ("float32", "bfloat16", "int8"):
+        lower_N, upper_N = CodedIndex(made(kind, table(0, 4))).bounds(table(1, 4)[0])
+        assert len(lower_N) == len(upper_N) == 0
+
+
 def test_vectors_that_are_too_long_are_refused() -> None:
     vectors = made("bfloat16", table(5, 4) * np.float32(1e30))
     with pytest.raises(InputError, match="too large"):
@@ -475,8 +494,10 @@ def test_pruning_wants_product_codes() -> None:
 
 
 def test_indexes_take_more_rows_and_lose_some() -> None:
-    for kind in ("int8", "product"):
-        index = CodedIndex(made(kind, table(300, 16)))
+    from leanrec.index.pruned import PrunedIndex
+
+    for kind, way in (("int8", CodedIndex), ("product", CodedIndex), ("product", PrunedIndex), ("shared", CodedIndex)):
+        index = way(made(kind, table(300, 16), **({"own": 0.5} if kind == "shared" else {})))
         grown = index.add(table(20, 16, seed=3)).remove(np.array([5, 310]))
         queries_BD = table(6, 16, seed=1)
         hits, allowed_N = grown.search(queries_BD, 400), np.ones(320, np.bool_)

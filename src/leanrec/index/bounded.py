@@ -237,7 +237,8 @@ class BoundedIndex(Index):
 
 
 class NormedIndex(BoundedIndex):
-    """One whose arrays have rows by falling norm, those that came later behind them: a scan may end early.
+    """One whose arrays have rows in an order of their own: by falling norm, those that came later behind them, so that
+    a scan may end early. What is said of norms holds for any order.
 
     order_N: int32, the row at each place of the other arrays, stored as "order". longest_J: norms of blocks of places
     at most, rest_J: from there on.

@@ -21,8 +21,8 @@ def assign(items_ND: npt.NDArray[np.float32], centroids_LD: npt.NDArray[np.float
     nearest_N = np.zeros(len(items_ND), np.int32)
 
     def nearest_of(low: int, high: int) -> None:
-        for start in range(low, high, _TILE):
-            rows_nD = items_ND[start : min(start + _TILE, high)]
+        for start in range(low * _TILE, min(high * _TILE, len(items_ND)), _TILE):
+            rows_nD = items_ND[start : start + _TILE]
             best_n = np.full(len(rows_nD), -np.inf, np.float32)
             nearest_n = nearest_N[start : start + len(rows_nD)]
             for first in range(0, len(centroids_LD), _TILE):
@@ -35,7 +35,7 @@ def assign(items_ND: npt.NDArray[np.float32], centroids_LD: npt.NDArray[np.float
                 best_n[better_n] = score_n[better_n]
 
     with blas_threads(1):  # each thread has its own products
-        spread(nearest_of, len(items_ND), numba.get_num_threads(), _TILE)
+        spread(nearest_of, -(-len(items_ND) // _TILE), numba.get_num_threads(), 1)
     return nearest_N
 
 

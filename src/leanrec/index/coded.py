@@ -33,7 +33,7 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 _QUERIES = 64
 _BUFFER = 1 << 18  # scores of a block of rows, for all queries of a call
-_FIRST = 1 << 10  # scores of all queries before it is asked for the first time whether one is done
+_FIRST = 1 << 10  # rows that each query meets before it is asked for the first time whether one is done
 _ROOM = 4096  # kept rows of a query before they are scored in full
 
 
@@ -52,7 +52,7 @@ class CodedIndex(Index):
         self._order = order or NormOrder.of(self._searched)
         self._scan = scan_of(self._searched, self._order.longest)
         self._decoded = DecodedScan(self._searched, self._order.longest)
-        if not max(self._scan.longest, self._order.longest) <= MAX_NORM:
+        if not (self._scan.longest <= MAX_NORM and self._order.longest <= MAX_NORM):
             raise InputError("the item vectors hold NaN, infinity or numbers too large: train the model again")
 
     @property
@@ -81,7 +81,8 @@ class CodedIndex(Index):
 
     def add(self, items_MD: F32) -> Self:
         more = self._vectors.added(frozen(items_MD, np.float32))
-        grown = type(self)(more, None if self._shared else NormOrder.of(more, self._order, len(self._vectors)))
+        searched = more.distinct if isinstance(more, SharedVectors) else more
+        grown = type(self)(more, NormOrder.of(searched, self._order, len(self._searched)))
         if len(self.removed_N):
             grown.removed_N = padded(self.removed_N, len(grown.vectors))
         return grown
@@ -186,12 +187,19 @@ class CodedIndex(Index):
                 least_L = (kept.heaps_BK[live_L, 0] - radius_B[live_L]) / lengths_B[live_L]
                 may_win_L = order.rest_M[low] >= least_L
                 if not may_win_L.all():
-                    live_L, prepared = live_L[may_win_L], tuple(part[may_win_L] for part in prepared)
+                    live_L, prepared = live_L[may_win_L], tuple(_taken(part, may_win_L) for part in prepared)
                     if not len(live_L):
                         break
                 count = min(count, max(1, order.blocks_from(float(least_L.min())) - low))
         for b in range(batch):
             yield kept.ranked(b, self._searched, queries_BD[b], radius_B[b])
+
+
+def _taken(part: npt.NDArray[Any], queries_L: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+    """What was prepared of some queries; kernels compile once, so it is read-only where all of it is."""
+    some = part[queries_L]
+    some.flags.writeable = part.flags.writeable
+    return some
 
 
 class Kept:

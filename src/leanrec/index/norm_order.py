@@ -22,7 +22,8 @@ __all__ = ["NormOrder"]
 F32 = npt.NDArray[np.float32]
 _ALIKE = 0.05
 _WORTH = 0.5
-"""Where no block's longest row is shorter than this part of the longest of all, hardly a query would end early."""
+"""Where less than a quarter of the blocks have no row as long as this part of the longest of all, hardly a query would
+end early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,9 @@ class NormOrder:
             norms_J[low // BLOCK : low // BLOCK + len(most)] = most
         order_M = np.arange(len(norms_J), dtype=np.int32)
         rest_M = np.full(len(norms_J), norms_J.max(initial=0.0), np.float32)
-        if len(norms_J) and norms_J.min() < _WORTH * norms_J.max() < np.inf:
-            levels_J = np.floor(np.log(np.maximum(norms_J, norms_J.max() * 1e-6)) / np.log1p(_ALIKE))
+        if len(norms_J) and np.quantile(norms_J, 0.25) < _WORTH * norms_J.max() < np.inf:
+            wide_J = norms_J.astype(np.float64)
+            levels_J = np.floor(np.log(np.maximum(wide_J, wide_J.max() * 1e-6)) / np.log1p(_ALIKE))
             order_M = np.argsort(-levels_J, kind="stable").astype(np.int32)
             rest_M = np.maximum.accumulate(norms_J[order_M][::-1])[::-1]
         return cls(norms_J, order_M, rest_M)

@@ -35,7 +35,8 @@ __all__ = ["CertifiedInt4Index", "asked_of"]
 _WORTH_THREADS = 4 << 20  # bytes of codes below which starting threads costs more than it saves
 _MAX_DIM = 8192
 _FIRST = 16  # blocks that are scanned before it is asked which others may hold a row that wins
-_WORTH = 0.5  # where the shortest are longer than this part of the longest, hardly any query would skip a block
+_WORTH = 0.5  # where three in four blocks have a row as long as this part of the longest, hardly a query skips one
+_PACKED = 1 << 18  # rows that are copied to their places at a time
 
 
 def asked_of(queries_BD: npt.NDArray[np.float32], half: int) -> tuple[npt.NDArray[Any], ...]:
@@ -83,6 +84,7 @@ class CertifiedInt4Index(NormedIndex):
         self.scales_N, self.levels_N = frozen(scales_N, np.float32), frozen(levels_N, np.uint8)
         self.fine_N = frozen(fine_N, np.uint8)
         self._stand(longest_J, order_N)
+        self._early = len(longest_J) > _FIRST and bool(np.quantile(longest_J, 0.25) < _WORTH * longest_J.max())
 
     @classmethod
     def encoded(
@@ -100,9 +102,12 @@ class CertifiedInt4Index(NormedIndex):
     ) -> dict[str, npt.NDArray[Any]]:
         """`encoded`, with rows in an order of their own."""
         groups = groups_of(items_MD.shape[1])
-        items_MD = items_MD[order_M]
-        high_NH, low, scales, levels, fine = pack_planes(items_MD, 4 * groups)
-        longest = longest_of(row_norms(items_MD), BLOCK, after if isinstance(after, cls) else None)
+        packed = [
+            pack_planes(items_MD[order_M[first : first + _PACKED]], 4 * groups)
+            for first in range(0, max(len(order_M), 1), _PACKED)
+        ]
+        high_NH, low, scales, levels, fine = (np.concatenate(parts) for parts in zip(*packed, strict=True))
+        longest = longest_of(row_norms(items_MD)[order_M], BLOCK, after if isinstance(after, cls) else None)
         if isinstance(after, cls):  # the rows of the last, unfinished blocks come again
             before = len(after.items_ND)
             order_M = order_M + np.int32(before)
@@ -144,7 +149,7 @@ class CertifiedInt4Index(NormedIndex):
     ) -> None:
         asked = asked_of(queries_BD, self.low_NH.shape[1])
         blocks, low, floors_B = len(self.longest_J), 0, np.full(len(queries_BD), -np.inf)
-        if blocks > _FIRST and self.rest_J[-1] < _WORTH * self.rest_J[0]:
+        if self._early:
             low = _FIRST
             scan_planes(state, self.table(), asked, 0, low, floors_B, skip.rows_E, skip.offsets, skip.allowed_N)
             floors_B = state.heaps_SBK[0, :, 0].copy()

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from leanrec.core.errors import ConfigError
 from leanrec.index.bounded import Exclusions, checked_norms
 from leanrec.index.coded import CodedIndex, Kept
+from leanrec.index.norm_order import NormOrder
 from leanrec.index.vectors import ItemVectors
 from leanrec.index.vectors.low_rank import LowRankVectors
 from leanrec.index.vectors.product import PIECES, ProductVectors
@@ -30,11 +31,11 @@ class PrunedIndex(CodedIndex):
 
     name = "coded-pruned"
 
-    def __init__(self, vectors: ItemVectors) -> None:
+    def __init__(self, vectors: ItemVectors, order: NormOrder | None = None) -> None:
         codes = vectors.factors if isinstance(vectors, LowRankVectors) else vectors
         if not isinstance(codes, ProductVectors):
             raise ConfigError(f"the index {self.name!r} searches product codes, these are {vectors.kind}: use 'coded'")
-        super().__init__(vectors)
+        super().__init__(vectors, order)
         self._codes_NM, self._sizes_N, self._levels_S = codes.codes_NM, codes.sizes_N, codes.levels_S
         self._order_S = np.argsort(-self._levels_S, kind="stable")
         lists = [*self._codes_NM.T, self._sizes_N]

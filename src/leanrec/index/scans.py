@@ -61,8 +61,8 @@ class DecodedScan(Scan):
 
     def __init__(self, vectors: ItemVectors, longest: float | None = None) -> None:
         self._vectors = vectors
-        norms = (float(row_norms(rows).max()) for _, rows in vectors.blocks() if longest is None and len(rows))
-        self.longest = max(norms, default=0.0) if longest is None else longest
+        norms = [float(row_norms(rows).max()) for _, rows in vectors.blocks() if longest is None and len(rows)]
+        self.longest = float(np.max(norms, initial=0.0)) if longest is None else longest
 
     def prepare(self, queries_BD: F32) -> tuple[Any, F64]:
         dim = queries_BD.shape[1]
@@ -70,6 +70,8 @@ class DecodedScan(Scan):
         return (queries_BD,), gamma * 1.001 * norms_of(queries_BD) * self.longest + (dim + 2) * TINY
 
     def score(self, prepared: Any, blocks_M: I32, out_Bn: F32) -> None:
+        if not len(blocks_M):
+            return
         if bool((np.diff(blocks_M) == 1).all()):
             low = BLOCK * int(blocks_M[0])
             rows_nD = self._vectors.block(low, min(low + out_Bn.shape[1], len(self._vectors)))

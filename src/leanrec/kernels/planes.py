@@ -253,11 +253,12 @@ def _ceiling(peaks_C: Any, count: Any) -> Any:
 
 @jit
 def _note_peaks(
-    begin: Any, low: Any, high: Any, first_query: Any, table: Any, asked: Any, allowed_N: Any, peaks_QC: Any
+    begin: Any, low: Any, high: Any, first_query: Any, floors_B: Any, table: Any, asked: Any, allowed_N: Any,
+    peaks_QC: Any,
 ) -> None:  # fmt: skip
-    """Scan the first plane of blocks low .. high - 1: the largest bound of each chunk for each query. Peaks begin with
-    those of block `begin`."""
-    high_MG84, _, scales_N, levels_N, _, _, _, rows_N = table
+    """Scan the first plane of blocks low .. high - 1: the largest bound of each chunk for each query, or -inf where no
+    row is long enough to reach its floor. Peaks begin with those of block `begin`."""
+    high_MG84, _, scales_N, levels_N, _, longest_J, _, rows_N = table
     rough_BG284, _, _, bases_B3, facts_B7, _ = asked
     size, each = len(scales_N), BLOCK // _CHUNK
     dots, uppers_n = np.empty((_TOGETHER, BLOCK), np.int32), np.empty(BLOCK, np.float32)
@@ -271,6 +272,14 @@ def _note_peaks(
         codes = high_MG84[first // ROWS : -(-last // ROWS)]
         for start in range(0, len(peaks_QC), _TOGETHER):
             stop = min(start + _TOGETHER, len(peaks_QC))
+            reaching = 0
+            for q in range(start, stop):
+                cap = facts_B7[first_query + q, 6] * np.float64(longest_J[block]) + _TINIER
+                reaching += cap >= floors_B[first_query + q]
+            if reaching == 0:
+                at = (block - begin) * each
+                peaks_QC[start:stop, at : at + each] = -np.inf
+                continue
             block_dots(codes, rough_BG284[first_query + start : first_query + stop], dots)
             for q in range(start, stop):
                 base, slope = np.int32(bases_B3[first_query + q, 0]), np.float32(facts_B7[first_query + q, 2])
@@ -363,7 +372,7 @@ def _scan_planes(
         peaks_QC = np.empty((queries, blocks * each), np.float32)
         for scan in prange(scans):
             low, high = begin + min(scan * share, blocks), begin + min((scan + 1) * share, blocks)
-            _note_peaks(begin, low, high, start, table, asked, allowed_N, peaks_QC)
+            _note_peaks(begin, low, high, start, floors_B, table, asked, allowed_N, peaks_QC)
         if queries > 1:
             for q in prange(queries):
                 b, peaks_C = start + q, peaks_QC[q]
