@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from leanrec.core.config import build
 from leanrec.index.coded import CodedIndex
-from leanrec.index.norm_order import NormOrder
+from leanrec.index.norm_order import NormOrder, blocks_from
 from leanrec.index.vectors import VECTORS, Float32Vectors
 from leanrec.kernels.candidates import BLOCK
 
@@ -30,8 +30,8 @@ def test_every_block_once_and_no_row_longer_than_what_is_left(size: int, spread:
             assert norms_N[BLOCK * block : BLOCK * (block + 1)].max() <= one.norms_J[block] <= one.rest_M[place]
         assert (np.diff(one.rest_M) <= 0).all()
         for norm in (0.0, 1.0, *one.rest_M[:3].tolist(), *(one.rest_M[-3:] * 1.001).tolist(), np.inf, -np.inf):
-            assert one.blocks_from(norm) >= (one.rest_M >= norm).sum()
-            assert one.blocks_from(norm) <= (one.rest_M >= norm - 1e-6 * abs(norm) - 1e-30).sum()
+            assert blocks_from(one.rest_M, norm) >= (one.rest_M >= norm).sum()
+            assert blocks_from(one.rest_M, norm) <= (one.rest_M >= norm - 1e-6 * abs(norm) - 1e-30).sum()
     again = NormOrder.of(Float32Vectors(grown_ND))
     assert np.array_equal(grown.norms_J, again.norms_J)
     assert np.array_equal(grown.order_M, again.order_M)

@@ -20,7 +20,7 @@ from leanrec.core.jagged import Jagged
 from leanrec.core.nouns import Hits
 from leanrec.index.base import Index, answerable, marked, padded, removed_rows, stored_removed
 from leanrec.index.bounded import MAX_NORM, Exclusions, checked_norms, frozen
-from leanrec.index.norm_order import NormOrder
+from leanrec.index.norm_order import NormOrder, blocks_from
 from leanrec.index.scans import TINY, UNIT, DecodedScan, norms_of, scan_of
 from leanrec.index.sharing import SharedRows
 from leanrec.index.vectors import Float32Vectors, ItemVectors, scores_of
@@ -190,7 +190,7 @@ class CodedIndex(Index):
                     live_L, prepared = live_L[may_win_L], tuple(_taken(part, may_win_L) for part in prepared)
                     if not len(live_L):
                         break
-                count = min(count, max(1, order.blocks_from(float(least_L.min())) - low))
+                count = min(count, max(1, blocks_from(order.rest_M, float(least_L.min())) - low))
         for b in range(batch):
             yield kept.ranked(b, self._searched, queries_BD[b], radius_B[b])
 

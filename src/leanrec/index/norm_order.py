@@ -17,13 +17,24 @@ from leanrec.index.vectors import ItemVectors
 from leanrec.kernels.candidates import BLOCK
 from leanrec.kernels.topk import row_norms
 
-__all__ = ["NormOrder"]
+__all__ = ["NormOrder", "blocks_from", "norms_differ"]
 
 F32 = npt.NDArray[np.float32]
 _ALIKE = 0.05
 _WORTH = 0.5
 """Where less than a quarter of the blocks have no row as long as this part of the longest of all, hardly a query would
 end early."""
+
+
+def norms_differ(norms_J: F32) -> bool:
+    """Whether a query may be done before all blocks, with norms_J of their longest rows, were scanned."""
+    return len(norms_J) > 0 and bool(np.quantile(norms_J, 0.25) < _WORTH * norms_J.max() < np.inf)
+
+
+def blocks_from(rest_M: F32, norm: float) -> int:
+    """How many blocks have to be scanned where only rows at least so long can win; rest_M: falling norms."""
+    least = np.nextafter(np.float32(norm), np.float32(-np.inf))
+    return len(rest_M) - int(np.searchsorted(rest_M[::-1], least))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +56,6 @@ class NormOrder:
         """Whether a query may end before all rows were scanned."""
         return len(self.rest_M) > 0 and bool(self.rest_M[-1] < self.rest_M[0])
 
-    def blocks_from(self, norm: float) -> int:
-        """How many blocks must be scanned where only rows at least so long can win."""
-        least = np.nextafter(np.float32(norm), np.float32(-np.inf))
-        return len(self.rest_M) - int(np.searchsorted(self.rest_M[::-1], least))
-
     @classmethod
     def of(cls, vectors: ItemVectors, before: NormOrder | None = None, kept: int = 0) -> Self:
         """The order for vectors; the first `kept` rows are those of `before`."""
@@ -64,7 +70,7 @@ class NormOrder:
             norms_J[low // BLOCK : low // BLOCK + len(most)] = most
         order_M = np.arange(len(norms_J), dtype=np.int32)
         rest_M = np.full(len(norms_J), norms_J.max(initial=0.0), np.float32)
-        if len(norms_J) and np.quantile(norms_J, 0.25) < _WORTH * norms_J.max() < np.inf:
+        if norms_differ(norms_J):
             wide_J = norms_J.astype(np.float64)
             levels_J = np.floor(np.log(np.maximum(wide_J, wide_J.max() * 1e-6)) / np.log1p(_ALIKE))
             order_M = np.argsort(-levels_J, kind="stable").astype(np.int32)

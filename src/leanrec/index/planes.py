@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from leanrec.core.errors import InputError
 from leanrec.index.bounded import BoundedIndex, Exclusions, NormedIndex, frozen, longest_of
+from leanrec.index.norm_order import blocks_from, norms_differ
 from leanrec.kernels.nibbles import ROWS, groups_of, spread_query
 from leanrec.kernels.planes import (
     BLOCK,
@@ -35,7 +36,6 @@ __all__ = ["CertifiedInt4Index", "asked_of"]
 _WORTH_THREADS = 4 << 20  # bytes of codes below which starting threads costs more than it saves
 _MAX_DIM = 8192
 _FIRST = 16  # blocks that are scanned before it is asked which others may hold a row that wins
-_WORTH = 0.5  # where three in four blocks have a row as long as this part of the longest, hardly a query skips one
 _PACKED = 1 << 18  # rows that are copied to their places at a time
 
 
@@ -84,7 +84,7 @@ class CertifiedInt4Index(NormedIndex):
         self.scales_N, self.levels_N = frozen(scales_N, np.float32), frozen(levels_N, np.uint8)
         self.fine_N = frozen(fine_N, np.uint8)
         self._stand(longest_J, order_N)
-        self._early = len(longest_J) > _FIRST and bool(np.quantile(longest_J, 0.25) < _WORTH * longest_J.max())
+        self._early = len(longest_J) > _FIRST and norms_differ(longest_J)
 
     @classmethod
     def encoded(
@@ -162,8 +162,7 @@ class CertifiedInt4Index(NormedIndex):
         """Blocks up to the last one with a row so long that it may reach the floor of a query."""
         with np.errstate(divide="ignore", invalid="ignore"):
             least_B = np.where(norms_B > 0, (floors_B - 1e-43) / norms_B * (1 - 1e-12), -np.inf)
-        least = np.nextafter(np.float32(least_B.min()), np.float32(-np.inf))
-        return len(self.rest_J) - int(np.searchsorted(self.rest_J[::-1], least))
+        return blocks_from(self.rest_J, float(least_B.min()))
 
 
 def _by_row(high_MG84: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
